@@ -1,0 +1,1 @@
+"""The documents Headrace reads and writes, as frozen types; no I/O."""

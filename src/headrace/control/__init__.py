@@ -1,0 +1,1 @@
+"""Loops that move the world one safe step toward what a document asks."""

@@ -1,0 +1,1 @@
+"""Runs the same documents elsewhere; each engine says what it cannot do."""

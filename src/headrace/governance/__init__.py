@@ -1,0 +1,1 @@
+"""Who may do what, who agreed to it, and the record that they did."""

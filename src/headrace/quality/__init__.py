@@ -1,0 +1,1 @@
+"""Judges evidence and returns a verdict; never acts."""

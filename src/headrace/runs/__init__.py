@@ -1,0 +1,1 @@
+"""Carries a PipelineSpec to finished tasks, each step once, across any crash."""

@@ -1,0 +1,1 @@
+"""The HTTP interface: triggers, approvals, late labels, runs and rollouts as JSON."""

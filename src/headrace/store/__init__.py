@@ -1,0 +1,1 @@
+"""Where facts live: one database, one event log, artifact bytes."""

@@ -1,0 +1,1 @@
+"""Artifact bytes and their digests."""

@@ -1,0 +1,107 @@
+"""The append-only log: when, who, what, about what, why. Every view of the past is derived from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.clock import rfc3339
+from headrace.store.database import Database
+
+_GENESIS = "0" * 64
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the log. `at` is in unix seconds; `digest` chains it to the line before."""
+
+    seq: int
+    at: float
+    actor: str
+    kind: str
+    subject: str
+    reason: str
+    data: Mapping[str, Any]
+    digest: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "seq": self.seq,
+            "at": rfc3339(self.at),
+            "actor": self.actor,
+            "kind": self.kind,
+            "subject": self.subject,
+            "reason": self.reason,
+            "data": dict(self.data),
+        }
+
+
+def append(
+    connection: sqlite3.Connection,
+    *,
+    at: float,
+    actor: str,
+    kind: str,
+    subject: str,
+    reason: str = "",
+    data: Mapping[str, Any] | None = None,
+) -> int:
+    """Add a line inside the caller's transaction (that of the state change it tells of) and return its number."""
+    last = connection.execute("SELECT digest FROM event ORDER BY seq DESC LIMIT 1").fetchone()
+    text = json.dumps(data or {}, sort_keys=True, separators=(",", ":"))
+    digest = _chain(last["digest"] if last else _GENESIS, at, actor, kind, subject, reason, text)
+    cursor = connection.execute(
+        "INSERT INTO event (at, actor, kind, subject, reason, data, digest) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (at, actor, kind, subject, reason, text, digest),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+def read(
+    database: Database,
+    *,
+    after: int = 0,
+    kinds: Sequence[str] | None = None,
+    subject: str | None = None,
+    limit: int = 1000,
+) -> list[Event]:
+    """Lines with a number above `after`, oldest first, at most `limit`; filtered by kinds and subject when given."""
+    clauses: list[str] = ["seq > ?"]
+    parameters: list[Any] = [after]
+    if kinds is not None:
+        clauses.append(f"kind IN ({','.join('?' * len(kinds))})")
+        parameters.extend(kinds)
+    if subject is not None:
+        clauses.append("subject = ?")
+        parameters.append(subject)
+    rows = database.query(
+        f"SELECT * FROM event WHERE {' AND '.join(clauses)} ORDER BY seq LIMIT ?", (*parameters, limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def first_broken(database: Database) -> int | None:
+    """The number of the first line whose digest does not follow from the line before; None when all hold."""
+    digest = _GENESIS
+    for row in database.query("SELECT * FROM event ORDER BY seq"):
+        digest = _chain(digest, row["at"], row["actor"], row["kind"], row["subject"], row["reason"], row["data"])
+        if digest != row["digest"]:
+            return int(row["seq"])
+    return None
+
+
+def _event(row: sqlite3.Row) -> Event:
+    return Event(
+        row["seq"], row["at"], row["actor"], row["kind"], row["subject"], row["reason"],
+        json.loads(row["data"]), row["digest"],
+    )  # fmt: skip
+
+
+def _chain(previous: str, at: float, *fields: str) -> str:
+    line = json.dumps([previous, repr(float(at)), *fields], ensure_ascii=False)
+    return hashlib.sha256(line.encode()).hexdigest()
