@@ -1,0 +1,61 @@
+"""Locks that a dead process cannot keep: the system frees them, however the holder ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+class FileLock:
+    """An exclusive flock on a file that also says who holds it, as JSON."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor: int | None = None
+
+    def acquire(self, about: Mapping[str, Any] | None = None) -> bool:
+        """Take the lock and write `about` into the file; False when another process holds it."""
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        self.describe(about or {})
+        return True
+
+    def describe(self, about: Mapping[str, Any]) -> None:
+        """Replace what the held file says about its holder."""
+        assert self._descriptor is not None, "only the holder describes itself"
+        text = json.dumps({"pid": os.getpid(), **about}).encode()
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, text, 0)
+
+    def release(self) -> None:
+        """Give the lock back. Idempotent."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def holder(path: Path) -> dict[str, Any] | None:
+    """What the holder of the lock at `path` says about itself; None when nobody holds it."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = path.read_text(encoding="utf-8")
+        about: dict[str, Any] = json.loads(text) if text else {}
+        return about
+    else:
+        return None
+    finally:
+        os.close(descriptor)
