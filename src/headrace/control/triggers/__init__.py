@@ -1,0 +1,1 @@
+"""What starts a run without a person: today, a push to a git repository."""
