@@ -1,0 +1,69 @@
+"""How the command line prints: JSON for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+_COLOURS = {
+    "SUCCEEDED": "green", "Healthy": "green", "approved": "green", "passed": "green", "ready": "green", "ok": "green",
+    "FAILED": "red", "Degraded": "red", "rejected": "red", "failed": "red", "missing": "red",
+    "PAUSED": "yellow", "Paused": "yellow", "waiting": "yellow", "inconclusive": "yellow", "Aborted": "yellow",
+    "RUNNING": "cyan", "Progressing": "cyan", "starting": "cyan",
+}  # fmt: skip
+
+
+def as_json(value: object) -> None:
+    """Print one JSON document and nothing else."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
+    """Print rows under headings, each column as wide as it needs; `empty` when there are none."""
+    lines = [[str(cell) for cell in row] for row in rows]
+    if not lines:
+        click.echo(empty)
+        return
+    widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]
+    click.secho("  ".join(c.upper().ljust(w) for c, w in zip(columns, widths, strict=True)).rstrip(), dim=True)
+    for line in lines:
+        cells = [coloured(cell, cell.ljust(width)) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+def coloured(word: str, text: str | None = None) -> str:
+    """A state word in its colour."""
+    return click.style(text or word, fg=_COLOURS.get(word))
+
+
+def pairs(values: Mapping[str, Any]) -> None:
+    """Print names and values, aligned."""
+    width = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        click.echo(f"{click.style(name.ljust(width), dim=True)}  {value}")
+
+
+def ago(moment: str | None, now: float | None = None) -> str:
+    """How long ago an RFC 3339 time was: `12s`, `5m`, `3h`, `2d`; "" for None."""
+    if not moment:
+        return ""
+    return duration((time.time() if now is None else now) - datetime.fromisoformat(moment).timestamp())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `0.8s`, `12s`, `5m 3s`, `3h 20m`, `2d 4h`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f}s"
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    whole = int(seconds)
+    for unit, size, small, lesser in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // lesser
+            return f"{whole // size}{unit} {rest}{small}" if rest else f"{whole // size}{unit}"
+    return f"{whole}s"

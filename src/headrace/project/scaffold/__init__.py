@@ -1,0 +1,1 @@
+"""Make what a team starts with: a project from a template, and a remote whose pushes start runs."""
