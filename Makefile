@@ -1,0 +1,42 @@
+# The two commands that a stranger types: make demo, make test. Each sets up all that it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+
+.PHONY: help setup demo test lint format serve clean
+
+help:
+	@echo "make demo    set up, then the whole way on real flight data, in about four minutes"
+	@echo "make test    set up, then all tests"
+	@echo "make lint    style, types and the floors of the house"
+	@echo "make serve   the server, on the project in this folder"
+	@echo "make clean   remove the environment"
+
+setup: $(BIN)/.ready
+
+$(BIN)/.ready: pyproject.toml uv.lock
+	@$(PYTHON) scripts/setup.py $(VENV)
+	@touch $@
+
+demo: setup
+	@$(BIN)/headrace demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+serve: setup
+	$(BIN)/headrace up
+
+clean:
+	rm -rf $(VENV) .tools
