@@ -1,0 +1,191 @@
+"""Read IR YAML or JSON into the official `PipelineSpec` message, and check what a person can get wrong.
+
+Format: https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_spec.proto
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from headrace.contracts.pipeline_spec import values
+from headrace.errors import DocumentError, UsageError
+
+SUPPORTED_SCHEMA = "2."
+
+
+@dataclass(frozen=True)
+class PipelineDocument:
+    """A compiled pipeline. `text` is kept as it came, platform document included."""
+
+    text: str
+    file: str
+    spec: Any  # kfp.pipeline_spec.pipeline_spec_pb2.PipelineSpec; its generated module has no types
+
+    @property
+    def name(self) -> str:
+        """The pipeline's own name."""
+        return str(self.spec.pipeline_info.name)
+
+    @cached_property
+    def executors(self) -> Mapping[str, Any]:
+        """PipelineDeploymentConfig.ExecutorSpec messages by executor label."""
+        from google.protobuf import json_format
+
+        config = messages().PipelineDeploymentConfig()
+        json_format.ParseDict(json_format.MessageToDict(self.spec.deployment_spec), config, ignore_unknown_fields=True)
+        return dict(config.executors)
+
+    def executor_of(self, component: str) -> Any:
+        """The ExecutorSpec message of a component that is no DAG."""
+        return self.executors[self.spec.components[component].executor_label]
+
+    def arguments(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The pipeline's parameters: what was given, checked and converted, else the defaults.
+
+        Raises:
+            UsageError: a parameter is missing, unknown or of the wrong type.
+        """
+        wanted = self.spec.root.input_definitions.parameters
+        unknown = sorted(set(given) - set(wanted))
+        if unknown:
+            raise UsageError(
+                f"the pipeline {self.name} has no parameter {', '.join(unknown)}",
+                where=self.file,
+                remedy=f"Its parameters: {', '.join(wanted) or 'none'}.",
+            )
+        arguments = {}
+        for name, definition in wanted.items():
+            if name in given:
+                arguments[name] = values.checked(given[name], definition.parameter_type, name)
+            elif definition.HasField("default_value"):
+                arguments[name] = values.from_message(definition.default_value, definition.parameter_type)
+            elif not definition.is_optional:
+                kind = values.type_name(definition.parameter_type)
+                raise UsageError(
+                    f"the pipeline {self.name} needs the parameter {name} ({kind})",
+                    where=self.file,
+                    remedy=f"Give it with -p {name}=VALUE or in headrace.toml.",
+                )
+        return arguments
+
+
+def parse(text: str, file: str) -> PipelineDocument:
+    """The pipeline in `text` (one or two YAML documents, or JSON); `file` is only named in errors.
+
+    Raises:
+        DocumentError: not YAML, not a PipelineSpec, or one that refers to what it does not hold.
+    """
+    from google.protobuf import json_format
+
+    raw = _first_document(text, file)
+    if "pipelineSpec" in raw or "pipeline_spec" in raw:
+        raw = raw.get("pipelineSpec") or raw["pipeline_spec"]
+    spec = messages().PipelineSpec()
+    try:
+        json_format.ParseDict(raw, spec)
+    except json_format.ParseError as error:
+        raise DocumentError(
+            f"not a PipelineSpec: {error}", file=file, remedy="Compile it again with kfp.compiler of KFP 2."
+        ) from error
+    document = PipelineDocument(text, file, spec)
+    _check(document)
+    return document
+
+
+def messages() -> ModuleType:
+    """The generated protobuf module, without the two seconds that importing all of kfp takes."""
+    before = os.environ.get("_KFP_RUNTIME")
+    os.environ["_KFP_RUNTIME"] = "true"
+    try:
+        from kfp.pipeline_spec import pipeline_spec_pb2
+    finally:
+        if before is None:
+            del os.environ["_KFP_RUNTIME"]
+        else:
+            os.environ["_KFP_RUNTIME"] = before
+    module: ModuleType = pipeline_spec_pb2
+    return module
+
+
+def _first_document(text: str, file: str) -> dict[str, Any]:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        raw = next(iter(yaml.load_all(text, Loader=loader)), None)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise DocumentError(
+            f"not valid YAML: {getattr(error, 'problem', error)}",
+            file=file,
+            line=mark.line + 1 if mark else None,
+            remedy="Mend this line, or compile the pipeline again.",
+        ) from error
+    if not isinstance(raw, dict):
+        raise DocumentError(
+            "not a compiled pipeline", file=file, remedy="Give a file that kfp.compiler wrote, or a .py file."
+        )
+    return raw
+
+
+def _check(document: PipelineDocument) -> None:
+    spec = document.spec
+    if not spec.pipeline_info.name or not spec.HasField("root"):
+        raise DocumentError(
+            "not a compiled pipeline: pipelineInfo.name or root is missing",
+            file=document.file,
+            remedy="Give a file that kfp.compiler wrote.",
+        )
+    if not spec.schema_version.startswith(SUPPORTED_SCHEMA):
+        raise DocumentError(
+            f'version "{spec.schema_version}" is not supported',
+            file=document.file,
+            field="schemaVersion",
+            remedy="Compile the pipeline with KFP 2.",
+        )
+    _check_component(document, "root", spec.root)
+    for name, component in spec.components.items():
+        _check_component(document, f"components.{name}", component)
+
+
+def _check_component(document: PipelineDocument, path: str, component: Any) -> None:
+    if component.WhichOneof("implementation") == "executor_label":
+        if component.executor_label not in document.executors:
+            raise _dangling(document, f"{path}.executorLabel", component.executor_label)
+        return
+    for name, task in component.dag.tasks.items():
+        field = f"{path}.dag.tasks.{name}"
+        if task.component_ref.name not in document.spec.components:
+            raise _dangling(document, f"{field}.componentRef", task.component_ref.name)
+        for producer in dependencies(task):
+            if producer not in component.dag.tasks:
+                raise _dangling(document, field, producer)
+
+
+def dependencies(task: Any) -> set[str]:
+    """The tasks that a PipelineTaskSpec waits for: the ones it names and the ones whose outputs it takes."""
+    found = set(task.dependent_tasks)
+    for source in task.inputs.parameters.values():
+        kind = source.WhichOneof("kind")
+        if kind == "task_output_parameter":
+            found.add(source.task_output_parameter.producer_task)
+        elif kind == "task_final_status":
+            found.add(source.task_final_status.producer_task)
+    for source in task.inputs.artifacts.values():
+        if source.WhichOneof("kind") == "task_output_artifact":
+            found.add(source.task_output_artifact.producer_task)
+    return found
+
+
+def _dangling(document: PipelineDocument, field: str, name: str) -> DocumentError:
+    return DocumentError(
+        f'refers to "{name}", which the document does not hold',
+        file=document.file,
+        field=field,
+        remedy="Compile the pipeline again.",
+    )

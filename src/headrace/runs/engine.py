@@ -1,0 +1,484 @@
+"""The engine's loop: read, plan, claim, start, wait, commit outputs and state together, repeat.
+
+An engine owns the runs that it drives. It holds a file lock for as long as it lives, so that another engine can
+tell that it died and take over its runs: a finished attempt is committed, a living one is adopted, a lost one is
+queued again. No finished task runs twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.clock import Clock, rfc3339
+from headrace.contracts import pipeline_spec
+from headrace.contracts.pipeline_spec import PipelineDocument, values
+from headrace.errors import HeadraceError
+from headrace.governance import approvals
+from headrace.processes import alive, created, kill_session
+from headrace.runs import cache, components, transitions
+from headrace.runs.executor_input import Outputs, executor_input, read_outputs
+from headrace.runs.executors.warm import WarmExecutor, Work
+from headrace.runs.executors.warm_parent import RESULT_FILE
+from headrace.runs.inputs import filled, job_placeholders
+from headrace.runs.model import Plan, ReadyTask, RunContext, State, TaskFact
+from headrace.runs.planner import plan
+from headrace.store.artifacts import content
+from headrace.store.database import Database
+from headrace.store.home import Home
+from headrace.store.locks import FileLock, holder
+
+POLL_SECONDS = 0.1
+LIVENESS_SECONDS = 1.0
+
+
+class _Attempt:
+    """A process that this engine waits for."""
+
+    def __init__(self, task: ReadyTask, number: int, directory: Path, pid: int, process_created: float) -> None:
+        self.task = task
+        self.number = number
+        self.directory = directory
+        self.pid = pid
+        self.process_created = process_created
+        self.status: int | None = None
+
+
+class _Run:
+    """A run that this engine owns, with what it knows of its tasks."""
+
+    def __init__(self, row: Any, pipeline_root: Path) -> None:
+        self.id: str = row["id"]
+        self.document: PipelineDocument = pipeline_spec.parse(row["document"], row["file"])
+        self.arguments: dict[str, Any] = json.loads(row["parameters"])
+        self.caching = bool(row["caching"])
+        self.environment = {
+            "HEADRACE_RUN_ID": row["id"],
+            "HEADRACE_PIPELINE": row["pipeline"],
+            "HEADRACE_PROJECT": row["source_dir"],
+            "HEADRACE_COMMIT": row["commit_sha"],
+            "HEADRACE_ACTOR": row["actor"],
+            "HEADRACE_REASON": row["reason"],
+        }
+        self.context = RunContext(
+            row["id"], self.document.name, row["name"], rfc3339(row["created_at"]), str(pipeline_root)
+        )
+        self.facts: dict[str, TaskFact] = {}
+        self.not_before: dict[str, float] = {}
+        self.attempts: dict[str, _Attempt] = {}
+        self.starting: set[str] = set()
+        self.changed = True
+
+    def plan(self) -> Plan:
+        return plan(self.document, self.arguments, self.facts, self.context)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.attempts or self.starting)
+
+
+class Engine:
+    """Drives runs in this process. `environment` is given to every task."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        database: Database,
+        clock: Clock,
+        environment: Mapping[str, str],
+        parallel: int | None = None,
+    ) -> None:
+        self.home = home
+        self.database = database
+        self.clock = clock
+        self.environment = dict(environment)
+        self.parallel = parallel or max(2, os.cpu_count() or 2)
+        self.id = f"engine-{secrets.token_hex(6)}"
+        self.runs: dict[str, _Run] = {}
+        self._lock = FileLock(home.locks / f"{self.id}.lock")
+        self._wake = asyncio.Event()
+        self._executor = WarmExecutor(self._on_exit)
+        self._background: set[asyncio.Task[None]] = set()
+        self._last_liveness = 0.0
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Drive every unfinished run that no living engine owns, until `stop` is set."""
+        await self._loop(None, stop)
+
+    async def drive(self, run_id: str) -> None:
+        """Drive one run until it is finished, or waits at a gate."""
+        await self._loop(run_id, asyncio.Event())
+
+    async def _loop(self, only: str | None, stop: asyncio.Event) -> None:
+        self._lock.acquire()
+        try:
+            while not stop.is_set():
+                self._claim(only)
+                for run in list(self.runs.values()):
+                    await self._advance(run)
+                if only is not None and only not in self.runs:
+                    break
+                await self._rest(stop)
+        finally:
+            await self._close()
+
+    async def _rest(self, stop: asyncio.Event) -> None:
+        waiters = [asyncio.create_task(self._wake.wait()), asyncio.create_task(stop.wait())]
+        await asyncio.wait(waiters, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in waiters:
+            waiter.cancel()
+        self._wake.clear()
+
+    async def _close(self) -> None:
+        if self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+        await self._executor.close()
+        self._lock.release()
+        self._lock.path.unlink(missing_ok=True)
+
+    # Taking over
+
+    def _claim(self, only: str | None) -> None:
+        rows = self.database.query(
+            "SELECT * FROM run WHERE state IN ('PENDING', 'RUNNING', 'PAUSED', 'CANCELING')"
+            " AND owner IS NOT ? AND (? IS NULL OR id = ?) ORDER BY created_at",
+            (self.id, only, only),
+        )
+        for row in rows:
+            previous = row["owner"]
+            if previous is not None and holder(self.home.locks / f"{previous}.lock") is not None:
+                continue
+            if transitions.claim(self.database, row["id"], owner=self.id, previous=previous, at=self.clock.now()):
+                self._take(row)
+
+    def _take(self, row: Any) -> None:
+        try:
+            run = _Run(row, self.home.artifacts)
+        except HeadraceError as error:
+            transitions.finish_run(
+                self.database, row["id"], "FAILED", outputs={}, message=str(error), at=self.clock.now()
+            )
+            return
+        self.runs[run.id] = run
+        for task in self.database.query("SELECT * FROM task WHERE run_id = ?", (run.id,)):
+            state = State(task["state"])
+            outputs = json.loads(task["outputs"])
+            run.facts[task["path"]] = TaskFact(
+                state, outputs.get("parameters", {}), outputs.get("artifacts", {}), task["message"]
+            )
+            run.not_before[task["path"]] = task["not_before"]
+        for attempt in self.database.query("SELECT * FROM attempt WHERE run_id = ? AND state = 'RUNNING'", (run.id,)):
+            self._recover(run, attempt)
+
+    def _recover(self, run: _Run, row: Any) -> None:
+        """An attempt of a dead engine: adopt it when its process lives or left a result, else queue the task again."""
+        path, directory = row["path"], Path(row["directory"])
+        living = alive(row["pid"], row["process_created"])
+        if not living and not (directory / RESULT_FILE).exists():
+            transitions.requeue_lost(self.database, run.id, path, self.clock.now())
+            run.facts[path] = TaskFact(State.PENDING)
+            return
+        # To find the task as it was planned, plan as if it had not been started.
+        facts = {name: fact for name, fact in run.facts.items() if name != path}
+        ready = plan(run.document, run.arguments, facts, run.context).ready
+        task = next(task for task in ready if task.path == path)
+        run.attempts[path] = _Attempt(task, row["number"], directory, row["pid"] or 0, row["process_created"] or 0.0)
+
+    # One step
+
+    async def _advance(self, run: _Run) -> None:
+        row = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
+        if row is None or row["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
+            self.runs.pop(run.id, None)
+            return
+        if row["state"] == "CANCELING":
+            self._cancel(run)
+            return
+        self._watch(run)
+        self._read_gates(run)
+        if not run.changed and not self._backoff_over(run):
+            return
+        run.changed = False
+        planned = run.plan()
+        if planned.root.final and not run.busy:
+            self._finish(run, planned)
+            return
+        self._start_ready(run, planned)
+        if not run.busy and not run.changed:
+            self._rest_at_gates(run, row["state"])
+
+    def _start_ready(self, run: _Run, planned: Plan) -> None:
+        now = self.clock.now()
+        for task in planned.ready:
+            if task.path in run.starting or run.not_before.get(task.path, 0) > now:
+                continue
+            if sum(len(r.attempts) + len(r.starting) for r in self.runs.values()) >= self.parallel:
+                # Whatever ends first wakes the loop; then this run is planned again.
+                run.changed = True
+                return
+            run.starting.add(task.path)
+            job = asyncio.create_task(self._start(run, task))
+            self._background.add(job)
+            job.add_done_callback(self._background.discard)
+
+    async def _start(self, run: _Run, task: ReadyTask) -> None:
+        """Do what the task's executor asks: import, ask, reuse, or start a process."""
+        try:
+            await self._dispatch(run, task)
+        except (HeadraceError, OSError) as error:
+            self._failed(run, task, str(error))
+        finally:
+            run.starting.discard(task.path)
+            run.changed = True
+            self._wake.set()
+
+    async def _dispatch(self, run: _Run, task: ReadyTask) -> None:
+        component = run.document.spec.components[task.component]
+        executor = run.document.executor_of(task.component)
+        if executor.WhichOneof("spec") == "importer":
+            outputs = await asyncio.to_thread(_import, executor.importer, component, task)
+            self._succeeded(run, task, outputs)
+            return
+        if executor.container.image == components.GATE_IMAGE:
+            self._ask(run, task, executor.container)
+            return
+        key = cache.key(task, component, executor) if task.caching and run.caching else ""
+        reused = cache.find(self.database, key)
+        if reused is not None:
+            outputs = Outputs(**json.loads(reused))
+            self._succeeded(run, task, outputs, cache_key=key, cached=True)
+            return
+        await self._fork(run, task, component, executor.container, key)
+
+    def _ask(self, run: _Run, task: ReadyTask, container: Any) -> None:
+        arguments = [_filled(text, run, task) for text in container.args]
+        transitions.open_gate(self.database, run.id, task, components.gate_request(arguments), self.clock.now())
+        run.facts[task.path] = TaskFact(State.PAUSED)
+
+    async def _fork(self, run: _Run, task: ReadyTask, component: Any, container: Any, key: str) -> None:
+        parent = self.home.artifacts / run.id / task.path
+        number = transitions.start_attempt(
+            self.database, run.id, task, cache_key=key, directory=parent, at=self.clock.now()
+        )
+        run.facts[task.path] = TaskFact(State.RUNNING)
+        directory = parent / str(number)
+        directory.mkdir(parents=True, exist_ok=True)
+        log = log_path(self.home, run.id, task.path, number)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        python = components.python_component(container)
+        if python is None:
+            raise HeadraceError(f"the image {container.image} needs an engine that runs containers")
+        work = Work(
+            directory=directory,
+            log=log,
+            code=python.code,
+            function=python.function,
+            executor_input=executor_input(task, component, directory),
+            environment=self._environment(run, task, container),
+            preload=python.imports,
+        )
+        pid = await self._executor.start(work)
+        born = created(pid)
+        transitions.record_process(self.database, run.id, task.path, number, pid=pid, process_created=born)
+        run.attempts[task.path] = _Attempt(task, number, directory, pid, born)
+
+    def _environment(self, run: _Run, task: ReadyTask, container: Any) -> dict[str, str]:
+        environment = {**self.environment, **run.environment, "HEADRACE_TASK": task.path}
+        for variable in container.env:
+            expanded = variable.value
+            for name, value in environment.items():
+                expanded = expanded.replace(f"$({name})", value)
+            environment[variable.name] = expanded
+        return environment
+
+    # Ends
+
+    def _on_exit(self, pid: int, status: int) -> None:
+        for run in self.runs.values():
+            for attempt in run.attempts.values():
+                if attempt.pid == pid:
+                    attempt.status = status
+                    self._wake.set()
+
+    def _watch(self, run: _Run) -> None:
+        """Commit attempts that ended: those that the warm parent told of, and those that are found dead."""
+        for attempt in list(run.attempts.values()):
+            if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
+                del run.attempts[attempt.task.path]
+                run.starting.add(attempt.task.path)
+                job = asyncio.create_task(self._commit(run, attempt))
+                self._background.add(job)
+                job.add_done_callback(self._background.discard)
+
+    async def _commit(self, run: _Run, attempt: _Attempt) -> None:
+        task = attempt.task
+        try:
+            result = _result(attempt)
+            if result["exit_code"] == 0:
+                component = run.document.spec.components[task.component]
+                given = executor_input(task, component, attempt.directory)
+                outputs = await asyncio.to_thread(read_outputs, component, given, attempt.directory)
+                self._succeeded(run, task, outputs)
+            else:
+                self._failed(run, task, result["error"])
+        except (HeadraceError, OSError) as error:
+            self._failed(run, task, str(error))
+        finally:
+            run.starting.discard(task.path)
+            run.changed = True
+            self._wake.set()
+
+    def _succeeded(
+        self, run: _Run, task: ReadyTask, outputs: Outputs, *, cache_key: str = "", cached: bool = False
+    ) -> None:
+        transitions.succeed(
+            self.database, run.id, task, outputs, at=self.clock.now(), cache_key=cache_key, cached=cached
+        )
+        run.facts[task.path] = TaskFact(State.SUCCEEDED, outputs.parameters, outputs.artifacts)
+        run.changed = True
+
+    def _failed(self, run: _Run, task: ReadyTask, message: str) -> None:
+        again = transitions.fail(self.database, run.id, task, message, self.clock.now())
+        if again:
+            row = self.database.one("SELECT not_before FROM task WHERE run_id = ? AND path = ?", (run.id, task.path))
+            run.not_before[task.path] = row["not_before"] if row else 0.0
+        run.facts[task.path] = TaskFact(State.PENDING if again else State.FAILED, message=message)
+        run.changed = True
+
+    def _finish(self, run: _Run, planned: Plan) -> None:
+        root = planned.root
+        message = ""
+        if root.state is State.FAILED:
+            message = self._failure(run) or root.message
+        outputs = {"parameters": root.parameters, "artifacts": root.artifacts}
+        transitions.finish_run(
+            self.database, run.id, root.state.value, outputs=outputs, message=message, at=self.clock.now()
+        )
+        self.runs.pop(run.id, None)
+
+    def _failure(self, run: _Run) -> str:
+        failed = [(path, fact.message) for path, fact in run.facts.items() if fact.state is State.FAILED]
+        return "\n".join(f"task {path}: {message}" for path, message in failed)
+
+    # Gates, backoff, cancelling
+
+    def _read_gates(self, run: _Run) -> None:
+        for path, fact in list(run.facts.items()):
+            if fact.state is not State.PAUSED:
+                continue
+            gate = approvals.gate_of(self.database, f"run/{run.id}/task/{path}")
+            if gate is None or gate.state == "waiting":
+                continue
+            transitions.unpause_run(self.database, run.id, self.clock.now())
+            facts = {name: known for name, known in run.facts.items() if name != path}
+            task = next(t for t in plan(run.document, run.arguments, facts, run.context).ready if t.path == path)
+            if gate.state == "approved":
+                self._succeeded(run, task, Outputs(_gate_outputs(run, task, gate), {}))
+            else:
+                last = gate.decisions[-1] if gate.decisions else None
+                who = f"{gate.state} by {last.actor}: {last.reason}" if last else gate.state
+                self._failed(run, task, who)
+
+    def _rest_at_gates(self, run: _Run, state: str) -> None:
+        waits = any(fact.state is State.PAUSED for fact in run.facts.values())
+        pending = any(fact.state is State.PENDING for fact in run.facts.values())
+        if waits and not pending and state == "RUNNING":
+            transitions.pause_run(self.database, run.id, self.clock.now())
+
+    def _backoff_over(self, run: _Run) -> bool:
+        now = self.clock.now()
+        return any(
+            fact.state is State.PENDING and run.not_before.get(path, 0) <= now and path not in run.starting
+            for path, fact in run.facts.items()
+        )
+
+    def _cancel(self, run: _Run) -> None:
+        for attempt in run.attempts.values():
+            kill_session(attempt.pid, attempt.process_created)
+        if run.starting:
+            return
+        run.attempts.clear()
+        now = self.clock.now()
+        transitions.cancel_tasks(self.database, run.id, now)
+        transitions.finish_run(self.database, run.id, "CANCELED", outputs={}, message="", at=now)
+        self.runs.pop(run.id, None)
+
+
+def log_path(home: Home, run_id: str, path: str, attempt: int) -> Path:
+    """Where an attempt's output goes."""
+    return home.logs / "runs" / run_id / f"{path.replace('/', '.')}.{attempt}.log"
+
+
+def _result(attempt: _Attempt) -> dict[str, Any]:
+    try:
+        result: dict[str, Any] = json.loads((attempt.directory / RESULT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        import signal
+
+        status = attempt.status
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name
+            hint = " (the machine may be out of memory)" if name == "SIGKILL" else ""
+            return {"exit_code": status, "error": f"the task's process was killed by {name}{hint}"}
+        return {"exit_code": 1, "error": "the task's process ended without a result"}
+    return result
+
+
+def _import(importer: Any, component: Any, task: ReadyTask) -> Outputs:
+    """Register what is there already; its content's digest makes it the same artifact wherever it lies.
+
+    Raises:
+        HeadraceError: a local path that does not exist.
+    """
+    source = importer.artifact_uri
+    if source.WhichOneof("value") == "runtime_parameter":
+        uri = str(task.parameters[source.runtime_parameter])
+    else:
+        uri = str(values.from_message(source.constant))
+    path = Path(uri.removeprefix("file://"))
+    local = path.is_absolute() or "://" not in uri or uri.startswith("file://")
+    if local and not path.exists():
+        raise HeadraceError(f"there is no artifact to import: {path} does not exist")
+    name, spec = next(iter(component.output_definitions.artifacts.items()))
+    artifact = {
+        "name": name,
+        "type": {"schemaTitle": spec.artifact_type.schema_title, "schemaVersion": spec.artifact_type.schema_version},
+        "uri": str(path.resolve()) if local else uri,
+        "metadata": _metadata(importer, task),
+        "digest": content.digest(path) if local else "",
+        "bytes": content.size(path) if local else 0,
+    }
+    return Outputs({}, {name: [artifact]})
+
+
+def _metadata(importer: Any, task: ReadyTask) -> dict[str, Any]:
+    from google.protobuf import json_format
+
+    metadata = values.normal(json_format.MessageToDict(importer.metadata))
+    return {filled(key, task.parameters): filled(value, task.parameters) for key, value in metadata.items()}
+
+
+def _filled(text: str, run: _Run, task: ReadyTask) -> str:
+    for placeholder, value in job_placeholders(run.context, task.path).items():
+        text = text.replace(placeholder, value)
+    return values.to_text(filled(text, task.parameters))
+
+
+def _gate_outputs(run: _Run, task: ReadyTask, gate: approvals.Gate) -> dict[str, Any]:
+    """The declared outputs of a gate: submitted values, defaults, and `decision`, `decided_by`, `reason`."""
+    last = gate.decisions[-1] if gate.decisions else None
+    known = {
+        "decision": gate.state,
+        "decided_by": last.actor if last else "",
+        "reason": last.reason if last else "",
+        **{name: spec.get("default") for name, spec in gate.parameters.items()},
+        **gate.values,
+    }
+    wanted = run.document.spec.components[task.component].output_definitions.parameters
+    return {name: known.get(name) for name in wanted}

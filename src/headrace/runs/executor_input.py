@@ -1,0 +1,103 @@
+"""What a component is given and gives back: ExecutorInput and ExecutorOutput of the KFP v2 contract."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.contracts.pipeline_spec import values
+from headrace.errors import HeadraceError
+from headrace.runs.model import Artifact, ReadyTask
+from headrace.store.artifacts import content
+
+OUTPUT_FILE = "executor_output.json"
+
+
+class OutputError(HeadraceError):
+    """A component ended well, but without an output that it declares."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a finished task gave: parameters, and artifacts with digest and size."""
+
+    parameters: dict[str, Any]
+    artifacts: dict[str, list[dict[str, Any]]]
+
+
+def executor_input(task: ReadyTask, component: Any, directory: Path) -> dict[str, Any]:
+    """The ExecutorInput JSON of an attempt whose outputs go into `directory`."""
+    definitions = component.output_definitions
+    return {
+        "inputs": {
+            "parameterValues": dict(task.parameters),
+            "artifacts": {name: {"artifacts": list(items)} for name, items in task.artifacts.items()},
+        },
+        "outputs": {
+            "parameters": {
+                name: {"outputFile": str(directory / "parameters" / name)} for name in definitions.parameters
+            },
+            "artifacts": {
+                name: {"artifacts": [_provisioned(name, spec, directory)]}
+                for name, spec in definitions.artifacts.items()
+            },
+            "outputFile": str(directory / OUTPUT_FILE),
+        },
+    }
+
+
+def read_outputs(component: Any, given: Mapping[str, Any], directory: Path) -> Outputs:
+    """Read what the component left behind, and digest its artifacts.
+
+    Raises:
+        OutputError: a declared output parameter was not written.
+    """
+    told = _told(directory)
+    parameters = {}
+    for name, spec in component.output_definitions.parameters.items():
+        parameters[name] = _parameter(name, spec, told, given)
+    artifacts = {}
+    for name, provisioned in given["outputs"]["artifacts"].items():
+        written = told.get("artifacts", {}).get(name, {}).get("artifacts") or provisioned["artifacts"]
+        artifacts[name] = [_described({**provisioned["artifacts"][0], **item}) for item in written]
+    return Outputs(parameters, artifacts)
+
+
+def _told(directory: Path) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = json.loads((directory / OUTPUT_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return told
+
+
+def _parameter(name: str, spec: Any, told: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
+    if name in told.get("parameterValues", {}):
+        return values.normal(told["parameterValues"][name], spec.parameter_type)
+    file = Path(given["outputs"]["parameters"][name]["outputFile"])
+    if file.is_file():
+        return values.from_text(file.read_text(encoding="utf-8"), spec.parameter_type)
+    if spec.is_optional:
+        return None
+    raise OutputError(f"the component ended without its output parameter {name}")
+
+
+def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
+    kind = spec.artifact_type
+    type_ = {"schemaTitle": kind.schema_title, "schemaVersion": kind.schema_version}
+    if kind.instance_schema:
+        type_ = {"instanceSchema": kind.instance_schema}
+    return {"name": name, "type": type_, "uri": str(directory / name), "metadata": {}}
+
+
+def _described(artifact: Artifact) -> dict[str, Any]:
+    path = Path(artifact.get("custom_path") or artifact.get("customPath") or artifact["uri"])
+    described = {key: artifact[key] for key in ("name", "type", "uri", "metadata") if key in artifact}
+    described["uri"] = str(path)
+    described["metadata"] = values.normal(dict(artifact.get("metadata") or {}))
+    described["digest"] = content.digest(path) if path.exists() else ""
+    described["bytes"] = content.size(path) if path.exists() else 0
+    return described

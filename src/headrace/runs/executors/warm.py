@@ -1,0 +1,129 @@
+"""The engine's end of the warm parent: starts it, asks it for processes, hears of their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError
+
+# One thread a task unless its resources say more: two libraries that each start a thread a core make both slow.
+THREADS = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
+)
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",
+    "PYTHONUNBUFFERED": "1",
+    "_KFP_RUNTIME": "true",
+}
+_LINE_LIMIT = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Work:
+    """One attempt: a component's code, its function, its input, and where it works and writes its log."""
+
+    directory: Path
+    log: Path
+    code: str
+    function: str
+    executor_input: Mapping[str, Any]
+    environment: Mapping[str, str]
+    preload: Sequence[str]
+
+
+class WarmExecutor:
+    """Forks a process for each piece of work. `on_exit(pid, status)` is called for each end; negative is a signal."""
+
+    def __init__(self, on_exit: Callable[[int, int], None]) -> None:
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._starting = asyncio.Lock()
+
+    @property
+    def pid(self) -> int | None:
+        """The warm parent's process id, while it lives."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    async def start(self, work: Work) -> int:
+        """Start the work and return its process id.
+
+        Raises:
+            HeadraceError: the warm parent died before it could.
+        """
+        async with self._starting:
+            process = await self._parent()
+        number = next(self._numbers)
+        forked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = forked
+        assert process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            process.stdin.write(json.dumps(_request(number, work)).encode() + b"\n")
+            await process.stdin.drain()
+        return await forked
+
+    async def close(self) -> None:
+        """End the warm parent; children go on."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    async def _parent(self) -> asyncio.subprocess.Process:
+        if self._process is None or self._process.returncode is not None:
+            if self._reader is not None:
+                await self._reader
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-W", "ignore", "-m", "headrace.runs.executors.warm_parent",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, **THREADS, **QUIET},
+                limit=_LINE_LIMIT,
+                start_new_session=True,
+            )  # fmt: skip
+            self._reader = asyncio.create_task(self._read(self._process))
+        return self._process
+
+    async def _read(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            message = json.loads(line)
+            if "forked" in message:
+                self._waiting.pop(message["forked"]).set_result(message["pid"])
+            elif "exited" in message:
+                self._on_exit(message["exited"], message["status"])
+        await process.wait()
+        for forked in self._waiting.values():
+            if not forked.done():
+                forked.set_exception(HeadraceError("the warm parent died before it could start the task"))
+        self._waiting.clear()
+
+
+def _request(number: int, work: Work) -> dict[str, Any]:
+    return {
+        "fork": number,
+        "directory": str(work.directory),
+        "log": str(work.log),
+        "code": work.code,
+        "function": work.function,
+        "input": work.executor_input,
+        "environment": dict(work.environment),
+        "preload": list(work.preload),
+    }

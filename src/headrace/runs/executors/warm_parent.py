@@ -1,0 +1,183 @@
+"""The warm parent: a process with one thread that has imported the heavy libraries and forks a child for each task.
+
+It reads one JSON object a line on stdin and writes one a line on stdout:
+
+    {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input"}
+        ->  {"forked": id, "pid"}
+    a child's end
+        ->  {"exited": pid, "status": code}
+
+The end of stdin ends the parent. Children are in sessions of their own and go on without it; each leaves
+`result.json` in its directory as the last thing that it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from typing import Any, NoReturn
+
+RESULT_FILE = "result.json"
+CODE_FILE = "ephemeral_component.py"
+INPUT_FILE = "executor_input.json"
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    sys.dont_write_bytecode = True
+    importlib.import_module("kfp.dsl.executor_main")
+    wakeup_read, wakeup_write = os.pipe()
+    os.set_blocking(wakeup_write, False)
+    os.set_blocking(wakeup_read, False)
+    signal.set_wakeup_fd(wakeup_write)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _say({"ready": os.getpid()})
+    buffer = b""
+    while True:
+        readable, _, _ = select.select([0, wakeup_read], [], [])
+        if wakeup_read in readable:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeup_read, 4096)
+            _reap()
+        if 0 in readable:
+            data = os.read(0, 1 << 20)
+            if not data:
+                return
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                _fork(json.loads(line), (wakeup_read, wakeup_write))
+
+
+def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> None:
+    _preload(request["preload"])
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        for descriptor in own_descriptors:
+            os.close(descriptor)
+        _child(request)
+    _say({"forked": request["fork"], "pid": pid})
+
+
+def _preload(modules: list[str]) -> None:
+    """Import what the task will import, so that the next one finds it here. The task reports what cannot be."""
+    fresh = [name for name in modules if name not in sys.modules]
+    for name in fresh:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    if fresh:
+        gc.collect()
+        gc.freeze()
+
+
+def _reap() -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+
+
+def _say(message: dict[str, Any]) -> None:
+    # The engine may be gone already; then the end of stdin follows.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(1, json.dumps(message).encode() + b"\n")
+
+
+def _child(request: dict[str, Any]) -> NoReturn:
+    """Run one component in this process and never return."""
+    directory = request["directory"]
+    outcome: dict[str, Any] = {"exit_code": 1, "error": "the task's process could not be set up"}
+    try:
+        _settle(request)
+        outcome = _execute(request)
+    except BaseException as error:  # noqa: BLE001 - whatever it was, the engine is told
+        traceback.print_exc()
+        outcome["error"] = f"{type(error).__name__}: {error}"
+    finally:
+        _finish(directory, outcome)
+
+
+def _settle(request: dict[str, Any]) -> None:
+    """A session, log, working directory and environment of the task's own."""
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    os.environ.update(request["environment"])
+    workspace = os.path.join(request["directory"], "work")
+    os.makedirs(workspace, exist_ok=True)
+    os.chdir(workspace)
+
+
+def _execute(request: dict[str, Any]) -> dict[str, Any]:
+    from kfp.dsl import executor, utils
+
+    directory = request["directory"]
+    for output in request["input"]["outputs"]["artifacts"].values():
+        for artifact in output["artifacts"]:
+            os.makedirs(os.path.dirname(artifact["uri"]), exist_ok=True)
+    os.makedirs(os.path.join(directory, "parameters"), exist_ok=True)
+    for name, text in ((CODE_FILE, request["code"]), (INPUT_FILE, json.dumps(request["input"], indent=1))):
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as stream:
+            stream.write(text)
+    try:
+        module = utils.load_module(module_name=CODE_FILE.removesuffix(".py"), module_directory=directory)
+        function = getattr(module, request["function"])
+        executor.Executor(executor_input=request["input"], function_to_execute=function).execute()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+        return {"exit_code": code, "error": f"the component called sys.exit({error.code})" if code else ""}
+    except BaseException as error:  # noqa: BLE001 - a component may raise anything
+        _print_from(os.path.join(directory, CODE_FILE), error)
+        return {"exit_code": 1, "error": _one_line(error)}
+    return {"exit_code": 0, "error": ""}
+
+
+def _print_from(code_file: str, error: BaseException) -> None:
+    """The traceback, without the frames of the machinery above the component's own code."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != code_file:
+        trace = trace.tb_next
+    traceback.print_exception(error.with_traceback(trace or error.__traceback__))
+
+
+def _one_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _finish(directory: str, outcome: dict[str, Any]) -> NoReturn:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    temporary = os.path.join(directory, f"{RESULT_FILE}.tmp")
+    with open(temporary, "w", encoding="utf-8") as stream:
+        json.dump(outcome, stream)
+    os.replace(temporary, os.path.join(directory, RESULT_FILE))
+    # Libraries may have left threads or child processes that would keep the session alive; exit hooks are not run
+    # either, because the parent's are not this process's to run.
+    os._exit(outcome["exit_code"] & 0xFF)
+
+
+if __name__ == "__main__":
+    main()

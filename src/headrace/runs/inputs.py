@@ -1,0 +1,171 @@
+"""Resolve a task's inputs from its group's inputs and its siblings' outputs, by the IR's input map alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.contracts.pipeline_spec import values
+from headrace.runs.conditions import select
+from headrace.runs.model import Artifact, NodeResult, RunContext, State
+
+_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
+MISSING = object()
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A task's inputs; `missing` names what a producer did not give."""
+
+    parameters: dict[str, Any]
+    artifacts: dict[str, list[Artifact]]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The group that a task stands in: its inputs, and a way to its siblings' results."""
+
+    parameters: Mapping[str, Any]
+    artifacts: Mapping[str, list[Artifact]]
+    sibling: Callable[[str], NodeResult]
+    context: RunContext
+
+
+def resolve(task: Any, component: Any, scope: Scope, path: str) -> Resolved:
+    """The inputs of a PipelineTaskSpec for a ComponentSpec; defaults fill what is not given."""
+    definitions = component.input_definitions
+    parameters: dict[str, Any] = {}
+    missing: list[str] = []
+    constants: list[str] = []
+    for name, source in task.inputs.parameters.items():
+        declared = definitions.parameters[name].parameter_type if name in definitions.parameters else 0
+        value = _parameter(source, declared, scope)
+        if value is MISSING:
+            missing.append(name)
+        else:
+            parameters[name] = value
+            if source.WhichOneof("kind") == "runtime_value" and isinstance(value, str):
+                constants.append(name)
+    _fill_defaults(definitions, parameters)
+    for name in constants:
+        declared = definitions.parameters[name].parameter_type if name in definitions.parameters else 0
+        parameters[name] = _fill(parameters[name], declared, parameters, scope.context, path)
+    artifacts: dict[str, list[Artifact]] = {}
+    for name, source in task.inputs.artifacts.items():
+        found = _artifact(source, scope)
+        if found is None:
+            missing.append(name)
+        else:
+            artifacts[name] = found
+    needed = [name for name in missing if not _optional(definitions, name) and name not in parameters]
+    return Resolved(parameters, artifacts, tuple(needed))
+
+
+def _parameter(source: Any, declared: int, scope: Scope) -> Any:
+    kind = source.WhichOneof("kind")
+    if kind == "component_input_parameter":
+        value = scope.parameters.get(source.component_input_parameter, MISSING)
+    elif kind == "task_output_parameter":
+        producer = scope.sibling(source.task_output_parameter.producer_task)
+        value = producer.parameters.get(source.task_output_parameter.output_parameter_key, MISSING)
+    elif kind == "task_final_status":
+        value = final_status(scope.sibling(source.task_final_status.producer_task), source.task_final_status, scope)
+    else:
+        value = values.from_message(source.runtime_value.constant, declared)
+    if value is not MISSING and source.parameter_expression_selector:
+        value = select(source.parameter_expression_selector, value)
+    return value if value is MISSING else values.normal(value, declared)
+
+
+def final_status(producer: NodeResult, source: Any, scope: Scope) -> dict[str, Any]:
+    """`PipelineTaskFinalStatus` of a finished task, as JSON.
+
+    Source: pipeline_spec.proto, PipelineTaskFinalStatus; the state words are SUCCEEDED and FAILED.
+    """
+    failed = producer.state is not State.SUCCEEDED and producer.state is not State.SKIPPED
+    error = {"code": 1, "message": producer.message} if failed else {"code": 0, "message": ""}
+    return {
+        "state": "FAILED" if failed else "SUCCEEDED",
+        "error": error,
+        "pipelineJobResourceName": scope.context.run_id,
+        "pipelineTaskName": source.producer_task,
+    }
+
+
+def _artifact(source: Any, scope: Scope) -> Sequence[Artifact] | None:
+    if source.WhichOneof("kind") == "component_input_artifact":
+        return scope.artifacts.get(source.component_input_artifact)
+    producer = scope.sibling(source.task_output_artifact.producer_task)
+    return producer.artifacts.get(source.task_output_artifact.output_artifact_key)
+
+
+def _fill_defaults(definitions: Any, parameters: dict[str, Any]) -> None:
+    for name, definition in definitions.parameters.items():
+        if parameters.get(name) is None and definition.HasField("default_value"):
+            parameters[name] = values.from_message(definition.default_value, definition.parameter_type)
+        elif name in parameters and parameters[name] is None and definition.is_optional:
+            del parameters[name]
+
+
+def _fill(text: str, declared: int, parameters: Mapping[str, Any], context: RunContext, path: str) -> Any:
+    """A constant with its placeholders replaced; one that is a placeholder and nothing else keeps its type."""
+    replaced = filled(text, parameters)
+    if not isinstance(replaced, str):
+        return replaced
+    text = replaced
+    for placeholder, value in job_placeholders(context, path).items():
+        text = text.replace(placeholder, value)
+    return values.checked(text, declared, path) if declared not in (0, values.STRING) else text
+
+
+def job_placeholders(context: RunContext, path: str) -> dict[str, str]:
+    """What `dsl.PIPELINE_…_PLACEHOLDER` and `dsl.PIPELINE_TASK_…` stand for in a task."""
+    return {
+        "{{$.pipeline_job_name}}": context.display_name,
+        "{{$.pipeline_job_resource_name}}": context.run_id,
+        "{{$.pipeline_job_uuid}}": context.run_id,
+        "{{$.pipeline_task_name}}": path.rpartition("/")[2],
+        "{{$.pipeline_task_uuid}}": f"{context.run_id}/{path}",
+        "{{$.pipeline_job_create_time_utc}}": context.created_at,
+        "{{$.pipeline_job_schedule_time_utc}}": context.created_at,
+        "{{$.pipeline_root}}": context.pipeline_root,
+    }
+
+
+def loop_items(iterator: Any, parameters: Mapping[str, Any], context: RunContext, path: str) -> list[Any]:
+    """The items of a ParameterIteratorSpec: a constant list, or an input that holds a list."""
+    if iterator.items.WhichOneof("kind") == "raw":
+        text = _INPUT.sub(lambda f: values.to_text(parameters.get(f["name"], f[0])), iterator.items.raw)
+        for placeholder, value in job_placeholders(context, path).items():
+            text = text.replace(placeholder, value)
+        items = json.loads(text)
+    else:
+        items = parameters[iterator.items.input_parameter]
+        if isinstance(items, str):
+            items = json.loads(items)
+    return [values.normal(item) for item in items]
+
+
+def _optional(definitions: Any, name: str) -> bool:
+    if name in definitions.parameters:
+        definition = definitions.parameters[name]
+        return bool(definition.is_optional or definition.HasField("default_value"))
+    return name in definitions.artifacts and bool(definitions.artifacts[name].is_optional)
+
+
+def filled(value: Any, parameters: Mapping[str, Any]) -> Any:
+    """`value` with placeholders of input parameters replaced, also inside lists and dicts."""
+    if isinstance(value, list):
+        return [filled(item, parameters) for item in value]
+    if isinstance(value, dict):
+        return {filled(key, parameters): filled(item, parameters) for key, item in value.items()}
+    if not isinstance(value, str):
+        return value
+    whole = _INPUT.fullmatch(value)
+    if whole:
+        return parameters.get(whole["name"], value)
+    return _INPUT.sub(lambda found: values.to_text(parameters.get(found["name"], found[0])), value)

@@ -1,0 +1,96 @@
+"""The nouns of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+# A RuntimeArtifact as in the executor's JSON, with the digest of its content:
+# {"name", "uri", "type": {"schemaTitle", "schemaVersion"}, "metadata", "digest"}
+Artifact = Mapping[str, Any]
+
+
+class State(StrEnum):
+    """States of runs and tasks, in the words of KFP v2beta1."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    CANCELING = "CANCELING"
+    CANCELED = "CANCELED"
+
+
+FINAL = frozenset({State.SUCCEEDED, State.SKIPPED, State.FAILED, State.CANCELED})
+
+
+@dataclass(frozen=True)
+class TaskFact:
+    """What is known of a task that was started: its state and, once it succeeded, its outputs."""
+
+    state: State
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class ReadyTask:
+    """A task that can start now, with its inputs resolved.
+
+    `path` names it within the run: `for-loop-1/0/train`.
+    """
+
+    path: str
+    component: str
+    display_name: str
+    parameters: Mapping[str, Any]
+    artifacts: Mapping[str, Sequence[Artifact]]
+    caching: bool
+    cache_key: str
+    max_retries: int
+    backoff_seconds: float
+    backoff_factor: float
+    backoff_max_seconds: float
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What a task, group, loop or whole run has come to.
+
+    `blocked`: it will never start, because something that it needs failed or was skipped.
+    """
+
+    state: State
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
+    message: str = ""
+    blocked: bool = False
+
+    @property
+    def final(self) -> bool:
+        return self.state in FINAL
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What job placeholders and the planner need to know of a run. Times are RFC 3339."""
+
+    run_id: str
+    pipeline_name: str
+    display_name: str
+    created_at: str
+    pipeline_root: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What can start now, and what the whole run has come to."""
+
+    ready: tuple[ReadyTask, ...]
+    root: NodeResult
+    groups: Mapping[str, NodeResult]

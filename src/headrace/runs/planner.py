@@ -1,0 +1,207 @@
+"""What can start next: a pure function of the pipeline and of what is known of its tasks.
+
+Every state of a group, loop or run is derived anew from the leaves, so there is nothing to get out of step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headrace.contracts.pipeline_spec.document import PipelineDocument, dependencies
+from headrace.runs import inputs
+from headrace.runs.conditions import ConditionError, holds
+from headrace.runs.inputs import Scope
+from headrace.runs.model import Artifact, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
+
+_ALL_COMPLETED = 2  # PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
+_WAITING = NodeResult(State.PENDING)
+DEFAULT_BACKOFF_FACTOR = 2.0
+DEFAULT_BACKOFF_MAX_SECONDS = 3600.0
+
+
+def plan(
+    document: PipelineDocument, arguments: Mapping[str, Any], facts: Mapping[str, TaskFact], context: RunContext
+) -> Plan:
+    """The tasks that can start now, and what the run has come to."""
+    evaluation = _Evaluation(document, facts, context)
+    root = evaluation.group(document.spec.root, "", arguments, {})
+    return Plan(tuple(evaluation.ready), root, evaluation.groups)
+
+
+class _Evaluation:
+    """One walk over the tree of groups, loops and tasks."""
+
+    def __init__(self, document: PipelineDocument, facts: Mapping[str, TaskFact], context: RunContext) -> None:
+        self.components = document.spec.components
+        self.facts = facts
+        self.context = context
+        self.ready: list[ReadyTask] = []
+        self.groups: dict[str, NodeResult] = {}
+
+    def group(
+        self, component: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, list[Artifact]]
+    ) -> NodeResult:
+        """A DAG: as far as it can go, with the outputs of what is finished."""
+        results: dict[str, NodeResult] = {}
+        scope = Scope(parameters, artifacts, results.__getitem__, self.context)
+        for name in _in_order(component.dag.tasks):
+            results[name] = self.task(component.dag.tasks[name], _join(path, name), scope)
+        outcome = NodeResult(_combined(results), *_outputs(component, results), _first_message(results))
+        self.groups[path] = outcome
+        return outcome
+
+    def task(self, task: Any, path: str, scope: Scope) -> NodeResult:
+        upstream = [scope.sibling(name) for name in dependencies(task)]
+        if not all(result.final for result in upstream):
+            return _WAITING
+        regardless = task.trigger_policy.strategy == _ALL_COMPLETED
+        if not regardless and any(r.state in (State.FAILED, State.CANCELED) or r.blocked for r in upstream):
+            return NodeResult(State.SKIPPED, blocked=True, message="something that it needs failed")
+        component = self.components[task.component_ref.name]
+        try:
+            given = inputs.resolve(task, component, scope, path)
+            if given.missing:
+                return self._without_inputs(given.missing, upstream, regardless)
+            if task.trigger_policy.condition and not holds(task.trigger_policy.condition, given.parameters):
+                return NodeResult(State.SKIPPED)
+        except ConditionError as error:
+            return NodeResult(State.FAILED, message=str(error))
+        if task.WhichOneof("iterator"):
+            return self.loop(task, component, path, given)
+        return self.node(task, component, path, given.parameters, given.artifacts)
+
+    def _without_inputs(self, missing: tuple[str, ...], upstream: list[NodeResult], regardless: bool) -> NodeResult:
+        skipped = any(result.state is State.SKIPPED for result in upstream)
+        message = f"its input {', '.join(missing)} was not produced"
+        if skipped and not regardless:
+            return NodeResult(State.SKIPPED, blocked=True, message=message)
+        return NodeResult(State.FAILED, message=message)
+
+    def loop(self, task: Any, component: Any, path: str, given: inputs.Resolved) -> NodeResult:
+        """One group an item; at most `parallelismLimit` of them unfinished at a time (0: no limit)."""
+        limit = task.iterator_policy.parallelism_limit or None
+        results: list[NodeResult] = []
+        open_iterations = 0
+        for index, (parameters, artifacts) in enumerate(self._iterations(task, path, given)):
+            if limit is not None and open_iterations >= limit:
+                results.append(_WAITING)
+                continue
+            result = self.node(task, component, _join(path, str(index)), parameters, artifacts)
+            open_iterations += not result.final
+            results.append(result)
+        outcome = _collected(component, results)
+        self.groups[path] = outcome
+        return outcome
+
+    def _iterations(
+        self, task: Any, path: str, given: inputs.Resolved
+    ) -> list[tuple[dict[str, Any], dict[str, list[Artifact]]]]:
+        if task.WhichOneof("iterator") == "artifact_iterator":
+            items = given.artifacts[task.artifact_iterator.items.input_artifact]
+            item_input = task.artifact_iterator.item_input
+            return [(given.parameters, {**given.artifacts, item_input: [item]}) for item in items]
+        iterator = task.parameter_iterator
+        values = inputs.loop_items(iterator, given.parameters, self.context, path)
+        return [({**given.parameters, iterator.item_input: value}, given.artifacts) for value in values]
+
+    def node(
+        self,
+        task: Any,
+        component: Any,
+        path: str,
+        parameters: Mapping[str, Any],
+        artifacts: Mapping[str, list[Artifact]],
+    ) -> NodeResult:
+        if component.WhichOneof("implementation") == "dag":
+            return self.group(component, path, parameters, artifacts)
+        fact = self.facts.get(path)
+        if fact is None or fact.state is State.PENDING:
+            self.ready.append(_ready(task, path, parameters, artifacts))
+            return _WAITING
+        return NodeResult(fact.state, fact.parameters, fact.artifacts, fact.message)
+
+
+def _ready(task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, list[Artifact]]) -> ReadyTask:
+    policy = task.retry_policy
+    return ReadyTask(
+        path=path,
+        component=task.component_ref.name,
+        display_name=task.task_info.name or path,
+        parameters=parameters,
+        artifacts=artifacts,
+        caching=task.caching_options.enable_cache,
+        cache_key=task.caching_options.cache_key,
+        max_retries=policy.max_retry_count,
+        backoff_seconds=policy.backoff_duration.ToTimedelta().total_seconds(),
+        backoff_factor=policy.backoff_factor or DEFAULT_BACKOFF_FACTOR,
+        backoff_max_seconds=policy.backoff_max_duration.ToTimedelta().total_seconds() or DEFAULT_BACKOFF_MAX_SECONDS,
+    )
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
+
+
+def _in_order(tasks: Mapping[str, Any]) -> list[str]:
+    """Task names, producers before consumers."""
+    from graphlib import TopologicalSorter
+
+    return list(TopologicalSorter({name: sorted(dependencies(task)) for name, task in tasks.items()}).static_order())
+
+
+def _combined(results: Mapping[str, NodeResult]) -> State:
+    """The state of a group: it goes on while anything can, and failed if anything failed."""
+    states = {result.state for result in results.values()}
+    if State.PAUSED in states and State.RUNNING not in states:
+        return State.PAUSED
+    if states - {State.SUCCEEDED, State.SKIPPED, State.FAILED, State.CANCELED}:
+        return State.RUNNING
+    if State.FAILED in states:
+        return State.FAILED
+    return State.CANCELED if State.CANCELED in states else State.SUCCEEDED
+
+
+def _first_message(results: Mapping[str, NodeResult]) -> str:
+    return next((r.message for r in results.values() if r.state is State.FAILED and r.message), "")
+
+
+def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[str, Any], dict[str, list[Artifact]]]:
+    """A group's outputs, as far as their producers have given them."""
+    parameters: dict[str, Any] = {}
+    for name, spec in component.dag.outputs.parameters.items():
+        if spec.WhichOneof("kind") == "value_from_oneof":
+            selectors = list(spec.value_from_oneof.parameter_selectors)
+        else:
+            selectors = [spec.value_from_parameter]
+        for selector in selectors:
+            producer = results[selector.producer_subtask]
+            if selector.output_parameter_key in producer.parameters:
+                parameters[name] = producer.parameters[selector.output_parameter_key]
+                break
+    artifacts: dict[str, list[Artifact]] = {}
+    for name, artifact_spec in component.dag.outputs.artifacts.items():
+        for selector in artifact_spec.artifact_selectors:
+            producer = results[selector.producer_subtask]
+            if selector.output_artifact_key in producer.artifacts:
+                artifacts[name] = list(producer.artifacts[selector.output_artifact_key])
+                break
+    return parameters, artifacts
+
+
+def _collected(component: Any, results: list[NodeResult]) -> NodeResult:
+    """A loop's result: parameters as a list in the order of the items, artifacts as one flat list.
+
+    An iteration that did not produce an output (its branch was skipped) is left out of that output's list.
+    """
+    states = _combined({str(i): result for i, result in enumerate(results)})
+    parameters = {
+        name: [r.parameters[name] for r in results if name in r.parameters]
+        for name in component.output_definitions.parameters
+    }
+    artifacts = {
+        name: [item for r in results for item in r.artifacts.get(name, [])]
+        for name in component.output_definitions.artifacts
+    }
+    messages = (r.message for r in results if r.state is State.FAILED and r.message)
+    return NodeResult(states, parameters, artifacts, next(messages, ""))
