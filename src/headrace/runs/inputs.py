@@ -21,7 +21,7 @@ class Resolved:
     """A task's inputs; `missing` names what a producer did not give."""
 
     parameters: dict[str, Any]
-    artifacts: dict[str, list[Artifact]]
+    artifacts: dict[str, Sequence[Artifact]]
     missing: tuple[str, ...]
 
 
@@ -30,7 +30,7 @@ class Scope:
     """The group that a task stands in: its inputs, and a way to its siblings' results."""
 
     parameters: Mapping[str, Any]
-    artifacts: Mapping[str, list[Artifact]]
+    artifacts: Mapping[str, Sequence[Artifact]]
     sibling: Callable[[str], NodeResult]
     context: RunContext
 
@@ -54,7 +54,7 @@ def resolve(task: Any, component: Any, scope: Scope, path: str) -> Resolved:
     for name in constants:
         declared = definitions.parameters[name].parameter_type if name in definitions.parameters else 0
         parameters[name] = _fill(parameters[name], declared, parameters, scope.context, path)
-    artifacts: dict[str, list[Artifact]] = {}
+    artifacts: dict[str, Sequence[Artifact]] = {}
     for name, source in task.inputs.artifacts.items():
         found = _artifact(source, scope)
         if found is None:

@@ -5,7 +5,7 @@ Every state of a group, loop or run is derived anew from the leaves, so there is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.contracts.pipeline_spec.document import PipelineDocument, dependencies
@@ -40,7 +40,7 @@ class _Evaluation:
         self.groups: dict[str, NodeResult] = {}
 
     def group(
-        self, component: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, list[Artifact]]
+        self, component: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]
     ) -> NodeResult:
         """A DAG: as far as it can go, with the outputs of what is finished."""
         results: dict[str, NodeResult] = {}
@@ -96,7 +96,7 @@ class _Evaluation:
 
     def _iterations(
         self, task: Any, path: str, given: inputs.Resolved
-    ) -> list[tuple[dict[str, Any], dict[str, list[Artifact]]]]:
+    ) -> list[tuple[dict[str, Any], dict[str, Sequence[Artifact]]]]:
         if task.WhichOneof("iterator") == "artifact_iterator":
             items = given.artifacts[task.artifact_iterator.items.input_artifact]
             item_input = task.artifact_iterator.item_input
@@ -111,7 +111,7 @@ class _Evaluation:
         component: Any,
         path: str,
         parameters: Mapping[str, Any],
-        artifacts: Mapping[str, list[Artifact]],
+        artifacts: Mapping[str, Sequence[Artifact]],
     ) -> NodeResult:
         if component.WhichOneof("implementation") == "dag":
             return self.group(component, path, parameters, artifacts)
@@ -122,7 +122,7 @@ class _Evaluation:
         return NodeResult(fact.state, fact.parameters, fact.artifacts, fact.message)
 
 
-def _ready(task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, list[Artifact]]) -> ReadyTask:
+def _ready(task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]) -> ReadyTask:
     policy = task.retry_policy
     return ReadyTask(
         path=path,
@@ -166,7 +166,7 @@ def _first_message(results: Mapping[str, NodeResult]) -> str:
     return next((r.message for r in results.values() if r.state is State.FAILED and r.message), "")
 
 
-def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[str, Any], dict[str, list[Artifact]]]:
+def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[str, Any], dict[str, Sequence[Artifact]]]:
     """A group's outputs, as far as their producers have given them."""
     parameters: dict[str, Any] = {}
     for name, spec in component.dag.outputs.parameters.items():
@@ -179,7 +179,7 @@ def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[st
             if selector.output_parameter_key in producer.parameters:
                 parameters[name] = producer.parameters[selector.output_parameter_key]
                 break
-    artifacts: dict[str, list[Artifact]] = {}
+    artifacts: dict[str, Sequence[Artifact]] = {}
     for name, artifact_spec in component.dag.outputs.artifacts.items():
         for selector in artifact_spec.artifact_selectors:
             producer = results[selector.producer_subtask]
