@@ -1,4 +1,4 @@
-"""The edge cases of the KFP contract: status, outputs and every leaf task as an independent reading of the IR has them."""
+"""The edge cases of the KFP contract: status, outputs and leaf tasks as an independent reading of the IR has them."""
 
 import json
 

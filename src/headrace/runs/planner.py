@@ -122,7 +122,9 @@ class _Evaluation:
         return NodeResult(fact.state, fact.parameters, fact.artifacts, fact.message)
 
 
-def _ready(task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]) -> ReadyTask:
+def _ready(
+    task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]
+) -> ReadyTask:
     policy = task.retry_policy
     return ReadyTask(
         path=path,
