@@ -27,6 +27,7 @@ from headrace.store.home import Home
 HEALTH_SECONDS = 1.0
 MAX_STARTS = 3
 START_SECONDS = 120.0
+STEADY_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
 _ACTOR = "system:serving"
 
@@ -96,7 +97,8 @@ class RevisionServers:
     def ensure(self, revision_id: str) -> Revision:
         """See that the revision's server runs: start it, find it again, or tell that it has failed.
 
-        A server that dies is started again, at most `MAX_STARTS` times in all.
+        A server that dies is started again, at most `MAX_STARTS` times in a row; one that was ready for
+        `STEADY_SECONDS` starts a new row.
         """
         revision = get(self.database, revision_id)
         self._reap()
@@ -104,9 +106,10 @@ class RevisionServers:
             return revision
         if alive(revision.pid, revision.process_created):
             return self._look(revision)
-        if revision.state in ("starting", "ready") and revision.starts >= MAX_STARTS:
+        steady = revision.state == "ready" and self.clock.now() - revision.updated_at > STEADY_SECONDS
+        if revision.state in ("starting", "ready") and revision.starts >= MAX_STARTS and not steady:
             return self._move(revision, "failed", message=self._last_words(revision))
-        return self._start(revision)
+        return self._start(revision, again=not steady)
 
     def stop(self, revision_id: str) -> Revision:
         """Ask the server to end after its running requests; kill it when it takes too long."""
@@ -136,7 +139,7 @@ class RevisionServers:
             return self._move(revision, "failed", message=f"not ready after {START_SECONDS:.0f} s")
         return revision
 
-    def _start(self, revision: Revision) -> Revision:
+    def _start(self, revision: Revision, *, again: bool) -> Revision:
         port = free_port()
         settings = revision.settings
         command = [
@@ -158,8 +161,8 @@ class RevisionServers:
         with self.database.transaction() as connection:
             connection.execute(
                 "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, starts = CASE state"
-                " WHEN 'stopped' THEN 1 ELSE starts + 1 END, updated_at = ? WHERE id = ?",
-                (process.pid, born, port, self.clock.now(), revision.id),
+                " WHEN 'stopped' THEN 1 ELSE starts * ? + 1 END, updated_at = ? WHERE id = ?",
+                (process.pid, born, port, int(again), self.clock.now(), revision.id),
             )
             events.append(
                 connection, at=self.clock.now(), actor=_ACTOR, kind="revision.started",

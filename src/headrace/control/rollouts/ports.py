@@ -1,0 +1,56 @@
+"""What the rollout loop needs of others. Every method is idempotent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from headrace.serving.gateway.model import ArmCounts, Route
+from headrace.serving.payload_log import LabelCounts
+from headrace.serving.revisions import Revision
+
+
+class Traffic(Protocol):
+    """The data plane. Weights stay in force when nobody calls."""
+
+    def start(self) -> None:
+        """See that it runs."""
+
+    def apply(self, routes: Sequence[Route]) -> bool:
+        """Put exactly these routes in force; False when that is not confirmed yet."""
+
+    def counts(self) -> Mapping[str, ArmCounts]:
+        """Cumulative counts per revision."""
+
+    def epoch(self) -> str:
+        """Changes when the counts start from zero."""
+
+
+class Servers(Protocol):
+    """The model servers of revisions."""
+
+    def ensure(self, revision_id: str) -> Revision:
+        """See that it runs; tells its state."""
+
+    def stop(self, revision_id: str) -> Revision:
+        """Let it finish its requests and end."""
+
+    def running(self) -> Sequence[Revision]:
+        """Those whose process lives."""
+
+
+class Labels(Protocol):
+    """Late labels, joined with predictions."""
+
+    def __call__(self, service: str, since: float) -> Mapping[str, LabelCounts]:
+        """Cumulative counts per revision, of predictions made at or after `since` (unix seconds)."""
+
+
+class Registry(Protocol):
+    """The model registry that hears how a rollout ended."""
+
+    def promoted(self, model_uri: str) -> None:
+        """This model version serves now."""
+
+    def rejected(self, model_uri: str, reason: str) -> None:
+        """This model version was rolled back."""

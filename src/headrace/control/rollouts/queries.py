@@ -1,0 +1,128 @@
+"""Rollouts and services as JSON: one function behind the command line, the API and the console."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headrace.clock import rfc3339
+from headrace.control.rollouts import rows
+from headrace.serving import revisions
+from headrace.serving.revisions import Revision
+from headrace.store.database import Database
+
+
+def list_services(database: Database) -> list[dict[str, Any]]:
+    """All services."""
+    return [service_json(database, service.name) for service in rows.services(database)]
+
+
+def service_json(database: Database, name: str) -> dict[str, Any]:
+    """A service with its stable revision, the one before, and the rollout under way. Raises NotFoundError."""
+    service = rows.service(database, name)
+    unfinished = rows.find(database, "service = ? AND state IN ('Progressing', 'Paused')", (name,))
+    return {
+        "name": service.name,
+        "namespace": service.namespace,
+        "stable": _revision(database, service.stable),
+        "previous": _revision(database, service.previous),
+        "rollout": unfinished[0].id if unfinished else None,
+        "updated_at": rfc3339(service.updated_at),
+    }
+
+
+def list_rollouts(database: Database, *, service: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+    """The newest rollouts first, without their verdicts."""
+    where, parameters = ("service = ?", [service]) if service else ("1", [])
+    found = rows.find(database, where, parameters)
+    return [_summary(database, row) for row in reversed(found[-limit:])]
+
+
+def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
+    """A rollout with its steps, counts by metric and verdicts. Raises NotFoundError."""
+    row = rows.rollout(database, rollout_id)
+    totals = database.query(
+        "SELECT metric, sum(canary_n) AS canary_n, sum(canary_x) AS canary_x, sum(stable_n) AS stable_n,"
+        " sum(stable_x) AS stable_x FROM rollout_window WHERE rollout_id = ? GROUP BY metric",
+        (row.id,),
+    )
+    verdicts = database.query("SELECT * FROM rollout_verdict WHERE rollout_id = ? ORDER BY number", (row.id,))
+    return {
+        **_summary(database, row),
+        "steps": [_step(step) for step in row.document.steps],
+        "counts": {
+            total["metric"]: {
+                "canary": {"requests": total["canary_n"], "events": total["canary_x"]},
+                "stable": {"requests": total["stable_n"], "events": total["stable_x"]},
+            }
+            for total in totals
+        },
+        "latest_verdict": dict(row.verdict) if row.verdict else None,
+        "verdicts": [
+            {
+                "outcome": verdict["outcome"],
+                "summary": verdict["summary"],
+                "step": verdict["step"],
+                "weight": verdict["weight"],
+                "at": rfc3339(verdict["at"]),
+                "evidence": json.loads(verdict["evidence"]),
+            }
+            for verdict in verdicts
+        ],
+    }
+
+
+def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "service": row.service,
+        "state": row.state,
+        "weight": row.weight,
+        "step": row.step,
+        "step_count": len(row.document.steps),
+        "doing": doing(row),
+        "from": _revision(database, row.from_revision),
+        "to": _revision(database, row.to_revision),
+        "message": row.message,
+        "actor": row.actor,
+        "reason": row.reason,
+        "created_at": rfc3339(row.created_at),
+        "finished_at": rfc3339(row.finished_at) if row.finished_at is not None else None,
+    }
+
+
+def doing(row: rows.RolloutRow) -> str:
+    """What an unfinished rollout is at, in words; "" for a finished one."""
+    step = row.current
+    if row.state not in rows.ACTIVE:
+        return ""
+    if row.step == 0 and row.weight == 0:
+        return "starting the new revision"
+    if step is None:
+        return "finishing"
+    if step.kind == "analysis":
+        return "judging"
+    if step.kind == "pause":
+        return "waiting for `headrace rollouts promote`" if step.seconds is None else f"pausing {step.seconds:g} s"
+    return f"moving {step.weight} % of the traffic"
+
+
+def _step(step: Any) -> dict[str, Any]:
+    if step.kind == "setWeight":
+        return {"setWeight": step.weight}
+    if step.kind == "pause":
+        return {"pause": {} if step.seconds is None else {"duration": f"{step.seconds:g}s"}}
+    return {"analysis": {"minRequests": step.min_requests}}
+
+
+def _revision(database: Database, revision_id: str | None) -> dict[str, Any] | None:
+    if revision_id is None:
+        return None
+    revision: Revision = revisions.get(database, revision_id)
+    return {
+        "id": revision.id,
+        "model": revision.model_uri,
+        "state": revision.state,
+        "message": revision.message,
+        "created_at": rfc3339(revision.created_at),
+    }

@@ -1,0 +1,259 @@
+"""A rollout as it stands in the database, and the guarded updates that move it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.contracts.rollout import Rollout, Step
+from headrace.contracts.verdict import Verdict
+from headrace.errors import NotFoundError
+from headrace.quality.analysis import Window
+from headrace.store import events
+from headrace.store.database import Database
+
+ACTOR = "system:rollouts"
+ACTIVE = ("Progressing", "Paused")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What serves: `stable`, and the revision before it. Both None until the first rollout is healthy."""
+
+    name: str
+    namespace: str
+    stable: str | None
+    previous: str | None
+    updated_at: float
+
+
+@dataclass(frozen=True)
+class RolloutRow:
+    """One rollout. Times are in unix seconds; `weight` is the new revision's share in percent."""
+
+    id: str
+    service: str
+    request_key: str
+    document: Rollout
+    from_revision: str | None
+    to_revision: str
+    state: str
+    step: int
+    step_since: float
+    weight: int
+    traffic_since: float | None
+    counted: Mapping[str, Any] | None
+    counted_at: float
+    verdict: Mapping[str, Any] | None
+    message: str
+    actor: str
+    reason: str
+    registry_told: bool
+    created_at: float
+    finished_at: float | None
+
+    @property
+    def current(self) -> Step | None:
+        """The step that it stands at; None after the last, and for a first revision, which has nobody to share with."""
+        steps = self.document.steps
+        return steps[self.step] if self.from_revision is not None and self.step < len(steps) else None
+
+
+def services(database: Database) -> list[Service]:
+    """All services, by name."""
+    return [Service(**dict(row)) for row in database.query("SELECT * FROM service ORDER BY name")]
+
+
+def service(database: Database, name: str) -> Service:
+    """One service. Raises NotFoundError."""
+    row = database.one("SELECT * FROM service WHERE name = ?", (name,))
+    if row is None:
+        known = ", ".join(s.name for s in services(database)) or "none yet; `headrace deploy` makes one"
+        raise NotFoundError(f'no service is called "{name}"', remedy=f"Services that were deployed: {known}.")
+    return Service(**dict(row))
+
+
+def rollout(database: Database, rollout_id: str) -> RolloutRow:
+    """One rollout. Raises NotFoundError."""
+    row = database.one("SELECT * FROM rollout WHERE id = ?", (rollout_id,))
+    if row is None:
+        raise NotFoundError(f"no rollout has the id {rollout_id}", remedy="`headrace rollouts list` shows them.")
+    return from_row(row)
+
+
+def find(database: Database, where: str, parameters: Sequence[Any] = ()) -> list[RolloutRow]:
+    """Rollouts by a condition, oldest first."""
+    return [
+        from_row(row)
+        for row in database.query(f"SELECT * FROM rollout WHERE {where} ORDER BY created_at, id", tuple(parameters))
+    ]
+
+
+def active(database: Database) -> list[RolloutRow]:
+    """Rollouts that are not finished."""
+    return find(database, "state IN ('Progressing', 'Paused')")
+
+
+def from_row(row: sqlite3.Row) -> RolloutRow:
+    values = dict(row)
+    return RolloutRow(
+        **{
+            **values,
+            "document": Rollout.from_dict(json.loads(values["document"])),
+            "counted": json.loads(values["counted"]) if values["counted"] else None,
+            "verdict": json.loads(values["verdict"]) if values["verdict"] else None,
+            "registry_told": bool(values["registry_told"]),
+        }
+    )
+
+
+def advance(database: Database, row: RolloutRow, *, weight: int, at: float) -> bool:
+    """Go to the next step, with this weight in force from now on."""
+    with database.transaction() as connection:
+        landed = _update(
+            connection,
+            "UPDATE rollout SET step = step + 1, step_since = :at, weight = :weight, state = 'Progressing',"
+            " traffic_since = CASE WHEN :weight > 0 THEN coalesce(traffic_since, :at) END"
+            " WHERE id = :id AND step = :step AND state IN ('Progressing', 'Paused')",
+            {"at": at, "weight": weight, "id": row.id, "step": row.step},
+        )
+        if landed and weight != row.weight:
+            tell(connection, row, "rollout.weight", at, data={"weight": weight, "revision": row.to_revision})
+    return landed
+
+
+def hold(database: Database, row: RolloutRow, *, message: str, at: float) -> bool:
+    """Progressing to Paused: it waits for a person."""
+    with database.transaction() as connection:
+        landed = _update(
+            connection,
+            "UPDATE rollout SET state = 'Paused', message = ? WHERE id = ? AND state = 'Progressing'",
+            (message, row.id),
+        )
+        if landed:
+            tell(connection, row, "rollout.paused", at, reason=message)
+    return landed
+
+
+def finish(
+    database: Database,
+    row: RolloutRow,
+    state: str,
+    *,
+    at: float,
+    message: str = "",
+    actor: str = ACTOR,
+    data: Mapping[str, Any] | None = None,
+) -> bool:
+    """End a rollout: Healthy makes the new revision the stable one, everything else takes its traffic away."""
+    with database.transaction() as connection:
+        return finish_within(connection, row, state, at=at, message=message, actor=actor, data=data)
+
+
+def finish_within(
+    connection: sqlite3.Connection,
+    row: RolloutRow,
+    state: str,
+    *,
+    at: float,
+    message: str = "",
+    actor: str = ACTOR,
+    data: Mapping[str, Any] | None = None,
+) -> bool:
+    """As `finish`, inside the caller's transaction."""
+    landed = _update(
+        connection,
+        "UPDATE rollout SET state = ?, weight = ?, message = ?, finished_at = ?"
+        " WHERE id = ? AND state IN ('Progressing', 'Paused')",
+        (state, 100 if state == "Healthy" else 0, message, at, row.id),
+    )
+    if landed and state == "Healthy":
+        connection.execute(
+            "UPDATE service SET previous = CASE WHEN stable = :to THEN previous ELSE stable END, stable = :to,"
+            " updated_at = :at WHERE name = :service",
+            {"to": row.to_revision, "at": at, "service": row.service},
+        )
+    if landed:
+        about = {"revision": row.to_revision, "from": row.from_revision, **(data or {})}
+        tell(connection, row, f"rollout.{state.lower()}", at, reason=message, data=about, actor=actor)
+    return landed
+
+
+def record_windows(
+    database: Database,
+    row: RolloutRow,
+    *,
+    counted: Mapping[str, Any],
+    windows: Mapping[str, Window],
+    verdict: Verdict | None,
+    at: float,
+) -> bool:
+    """Store counts and what they start from next, together: a window is never counted twice."""
+    with database.transaction() as connection:
+        landed = _update(
+            connection,
+            "UPDATE rollout SET counted = ?, counted_at = ?, verdict = coalesce(?, verdict)"
+            " WHERE id = ? AND counted_at = ? AND state IN ('Progressing', 'Paused')",
+            (
+                json.dumps(counted), at, json.dumps(verdict.to_dict()) if verdict else None, row.id, row.counted_at,
+            ),
+        )  # fmt: skip
+        if landed and windows:
+            number = connection.execute(
+                "SELECT coalesce(max(number), 0) + 1 AS n FROM rollout_window WHERE rollout_id = ?", (row.id,)
+            ).fetchone()["n"]
+            connection.executemany(
+                "INSERT INTO rollout_window (rollout_id, number, metric, at, canary_n, canary_x, stable_n, stable_x)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (row.id, number, metric, at, w.canary_n, w.canary_x, w.stable_n, w.stable_x)
+                    for metric, w in windows.items()
+                ],
+            )
+    return landed
+
+
+def record_verdict(database: Database, row: RolloutRow, verdict: Verdict, at: float) -> None:
+    """Keep a verdict that is acted on."""
+    told = verdict.to_dict()
+    with database.transaction() as connection:
+        connection.execute(
+            "INSERT INTO rollout_verdict (rollout_id, number, step, weight, at, outcome, summary, evidence)"
+            " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM rollout_verdict WHERE rollout_id = ?",
+            (
+                row.id, row.step, row.weight, at, told["outcome"], told["summary"], json.dumps(told["evidence"]),
+                row.id,
+            ),
+        )  # fmt: skip
+        tell(connection, row, "rollout.judged", at, reason=told["summary"], data={**told, "weight": row.weight})
+
+
+def windows(database: Database, rollout_id: str) -> dict[str, list[Window]]:
+    """All windows of a rollout, by metric, in order."""
+    found: dict[str, list[Window]] = {}
+    for row in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number", (rollout_id,)):
+        window = Window(row["canary_n"], row["canary_x"], row["stable_n"], row["stable_x"])
+        found.setdefault(row["metric"], []).append(window)
+    return found
+
+
+def tell(
+    connection: sqlite3.Connection,
+    row: RolloutRow,
+    kind: str,
+    at: float,
+    *,
+    reason: str = "",
+    data: Mapping[str, Any] | None = None,
+    actor: str = ACTOR,
+) -> None:
+    """An event about a rollout."""
+    about = {"service": row.service, **(data or {})}
+    events.append(connection, at=at, actor=actor, kind=kind, subject=f"rollout/{row.id}", reason=reason, data=about)
+
+
+def _update(connection: sqlite3.Connection, sql: str, parameters: Any) -> bool:
+    return connection.execute(sql, parameters).rowcount == 1
