@@ -26,7 +26,7 @@ def main(environment: str) -> int:
     if uv is None:
         return 1
     done = subprocess.run(
-        [uv, "sync", "--frozen", "--quiet", "--python", sys.executable],
+        [uv, "sync", "--frozen", "--quiet", "--compile-bytecode", "--python", sys.executable],
         env={**os.environ, "UV_PROJECT_ENVIRONMENT": environment, "UV_PYTHON_DOWNLOADS": "never"},
         check=False,
     )

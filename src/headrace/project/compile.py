@@ -22,6 +22,7 @@ def compile_pipeline(source: Path, function: str = "", *, show_traceback: bool =
     Raises:
         UsageError: the file cannot be imported or compiled, or holds no such pipeline.
     """
+    source = source.resolve()
     with tempfile.TemporaryDirectory(prefix="headrace-compile-") as folder:
         output = Path(folder) / "pipeline.yaml"
         done = subprocess.run(
