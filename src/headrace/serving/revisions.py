@@ -8,16 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
-from headrace.processes import alive, created
+from headrace.processes import alive, created, kill_session
 from headrace.serving import payload_log
 from headrace.serving.gateway.envoy import free_port
 from headrace.store import events
@@ -127,6 +128,17 @@ class RevisionServers:
         """The revisions whose process lives."""
         rows = self.database.query("SELECT * FROM revision WHERE pid IS NOT NULL")
         return [r for r in map(_revision, rows) if alive(r.pid, r.process_created)]
+
+    def await_end(self, revision_ids: Sequence[str], *, seconds: float) -> None:
+        """Wait until these servers have ended; kill those that take longer."""
+        deadline = time.monotonic() + seconds
+        left = [get(self.database, name) for name in revision_ids]
+        while left := [r for r in left if alive(r.pid, r.process_created)]:
+            if time.monotonic() > deadline:
+                for revision in left:
+                    kill_session(revision.pid, revision.process_created)
+            self._reap()
+            time.sleep(0.05)
 
     def _look(self, revision: Revision) -> Revision:
         if revision.state == "ready":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -28,6 +29,11 @@ from headrace.store.home import Home
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 ADMIN_SECONDS = 2.0
+# The stats that hold the version of what Envoy uses; a configuration that it rejects does not change them.
+_VERSIONS = {
+    "cds": "cluster_manager.cds.version_text",
+    "rds": f"http.gateway.rds.{config.ROUTE_TABLE}.version_text",
+}
 
 
 class Gateway:
@@ -138,13 +144,10 @@ class Gateway:
 
     def _in_force(self, kind: str, content: dict[str, Any]) -> bool:
         """Whether Envoy says that it uses this version of the clusters (cds) or routes (rds)."""
-        if kind == "cds":
-            dump = self._admin("/config_dump?mask=version_info")
-            sections = [c for c in (dump or {}).get("configs", []) if c["@type"].endswith("ClustersConfigDump")]
-        else:
-            dump = self._admin("/config_dump?resource=dynamic_route_configs")
-            sections = (dump or {}).get("configs", [])
-        return any(section.get("version_info") == content["version_info"] for section in sections)
+        name = _VERSIONS[kind]
+        query = urllib.parse.urlencode({"format": "json", "filter": f"^{re.escape(name)}$"})
+        told = (self._admin(f"/stats?{query}") or {}).get("stats", [])
+        return any(one.get("value") == content["version_info"] for one in told)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -1,0 +1,78 @@
+"""MLflow's own server over the embedded store: its pages, and its API for other tools."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from headrace.processes import alive, created, kill_session
+from headrace.store.home import Home
+
+STOP_SECONDS = 5.0
+# Job execution would start eight more processes of 250 MB each, for judging LLM traces.
+_LEAN = {
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true",
+}  # fmt: skip
+
+
+class TrackingServer:
+    """One MLflow server for one home, on 127.0.0.1:`port`. Every method is idempotent."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.home = home
+        self.port = port
+        self._record = home.path / "mlflow.json"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or find the one that a server before us left running. Its tables must be there already."""
+        if self._process is not None:
+            self._process.poll()
+        told = self._told()
+        if told and alive(told["pid"], told["created"]):
+            if told["port"] == self.port:
+                return
+            self.stop()
+        command = [
+            sys.executable, "-W", "ignore", "-m", "mlflow", "server",
+            "--backend-store-uri", self.home.mlflow_uri,
+            "--default-artifact-root", str(self.home.path / "mlruns"),
+            "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+        ]  # fmt: skip
+        with (self.home.logs / "mlflow.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                env={**os.environ, **_LEAN},
+            )  # fmt: skip
+        pid = self._process.pid
+        self._record.write_text(json.dumps({"pid": pid, "created": created(pid), "port": self.port}))
+
+    def stop(self) -> None:
+        """End it."""
+        told = self._told()
+        if told and alive(told["pid"], told["created"]):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(told["pid"], signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while alive(told["pid"], told["created"]) and time.monotonic() < deadline:
+                if self._process is not None:
+                    self._process.poll()
+                time.sleep(0.05)
+            kill_session(told["pid"], told["created"])
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        self._record.unlink(missing_ok=True)
+
+    def _told(self) -> dict[str, Any] | None:
+        try:
+            told: dict[str, Any] = json.loads(self._record.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return told
