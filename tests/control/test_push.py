@@ -63,19 +63,19 @@ def test_a_push_starts_the_pipelines_that_watch_what_changed_and_only_once(datab
     trigger = push.PushTrigger(database, SystemClock(), launcher)
 
     number = _receive(database, repository, "0" * 40, first)
-    assert trigger.one_pass() == ["run-of-retrain"]
+    assert trigger.handle_new() == ["run-of-retrain"]
     assert launcher.launched == [("retrain", first, f"push {number}, {first[:8]}: Add January")]
 
     _receive(database, repository, first, second)
-    assert trigger.one_pass() == ["run-of-publish"]
-    assert trigger.one_pass() == []
+    assert trigger.handle_new() == ["run-of-publish"]
+    assert trigger.handle_new() == []
 
 
 def test_pushes_of_other_branches_start_nothing(database, repository):
     commit = _commit(repository, "data/01.parquet", "Add January")
     launcher = RecordingLauncher({"retrain": ["**"]})
     _receive(database, repository, "0" * 40, commit, ref="refs/heads/try")
-    assert push.PushTrigger(database, SystemClock(), launcher).one_pass() == []
+    assert push.PushTrigger(database, SystemClock(), launcher).handle_new() == []
 
 
 def test_a_commit_that_cannot_run_is_told_and_does_not_block_the_next(database, repository):
@@ -90,7 +90,9 @@ def test_a_commit_that_cannot_run_is_told_and_does_not_block_the_next(database, 
     second = _commit(repository, "data/02", "Mend")
     _receive(database, repository, "0" * 40, first)
     _receive(database, repository, first, second)
-    assert push.PushTrigger(database, SystemClock(), Refusing({"retrain": ["data/*"]})).one_pass() == ["run-of-retrain"]
+    assert push.PushTrigger(database, SystemClock(), Refusing({"retrain": ["data/*"]})).handle_new() == [
+        "run-of-retrain"
+    ]
     failed = events.read(database, kinds=["push.failed"])
     assert [(e.reason, e.data["after"]) for e in failed] == [("headrace.toml is broken", first)]
 

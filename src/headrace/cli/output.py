@@ -55,6 +55,14 @@ def ago(moment: str | None, now: float | None = None) -> str:
     return duration((time.time() if now is None else now) - datetime.fromisoformat(moment).timestamp())
 
 
+def span(start: str | None, end: str | None) -> str:
+    """The time between two RFC 3339 moments, up to now when there is no end; "" without a start."""
+    if not start:
+        return ""
+    finish = datetime.fromisoformat(end).timestamp() if end else time.time()
+    return duration(finish - datetime.fromisoformat(start).timestamp())
+
+
 def duration(seconds: float) -> str:
     """Seconds as a person says them: `0.8s`, `12s`, `5m 3s`, `3h 20m`, `2d 4h`."""
     if seconds < 10:

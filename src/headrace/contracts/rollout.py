@@ -34,6 +34,8 @@ from headrace.contracts import marked_yaml, quantities
 from headrace.contracts.marked_yaml import MarkedDocument, Path
 
 API_VERSION = "headrace.dev/v1alpha1"
+# For a service without a rollout document: everything at once, as soon as the new revision is ready.
+DIRECT = f"apiVersion: {API_VERSION}\nkind: Rollout\nspec: {{strategy: {{canary: {{steps: []}}}}}}\n"
 METRICS = ("errors", "latency", "labels")
 ON_INCONCLUSIVE = ("hold", "promote", "rollback")
 

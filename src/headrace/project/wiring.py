@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from headrace.clock import Clock, SystemClock
+from headrace.contracts.project_file import EnvironmentEntry
+from headrace.project import environments
+from headrace.project import load as projects
+from headrace.project.load import Project
 from headrace.store.database import Database
 from headrace.store.home import Home
 from headrace.store.migrations import migrate
+
+if TYPE_CHECKING:
+    from headrace.catalog.registry import ModelRegistry
+    from headrace.control.rollouts.announcer import Announcer
+    from headrace.control.rollouts.controller import RolloutController
+    from headrace.control.triggers.push import PushTrigger
+    from headrace.runs.engine import Engine
 
 # Each package owns its tables; the order is that of the floors.
 PACKAGES = ("headrace.store", "headrace.governance", "headrace.runs", "headrace.serving", "headrace.control")
@@ -20,3 +37,81 @@ def open_database(home: Home) -> Database:
     database = Database(home.database)
     migrate(database, PACKAGES)
     return database
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The parts, wired. `project` is None where there is no headrace.toml."""
+
+    home: Home
+    database: Database
+    clock: Clock
+    project: Project | None
+    environment: EnvironmentEntry
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's address: the project's, else the embedded one."""
+        return (self.project.file.mlflow if self.project else "") or self.home.mlflow_uri
+
+    @cached_property
+    def registry(self) -> ModelRegistry:
+        from headrace.catalog.registry import ModelRegistry
+
+        return ModelRegistry(self.tracking_uri)
+
+    def engine(self) -> Engine:
+        """An engine for this process; every task is told where the state and MLflow are."""
+        from headrace.runs.engine import Engine
+
+        return Engine(
+            home=self.home,
+            database=self.database,
+            clock=self.clock,
+            environment={
+                "HEADRACE_HOME": str(self.home.path),
+                "MLFLOW_TRACKING_URI": self.tracking_uri,
+                "MLFLOW_EXPERIMENT_NAME": self.project.file.name if self.project else "headrace",
+                "GX_ANALYTICS_ENABLED": "false",
+            },
+        )
+
+    def rollouts(self, gateway_port: int) -> RolloutController:
+        """The rollout loop over an Envoy that listens on 127.0.0.1:`gateway_port`."""
+        from headrace.control.rollouts.controller import RolloutController
+        from headrace.serving import payload_log
+        from headrace.serving.gateway import Gateway
+        from headrace.serving.revisions import RevisionServers
+
+        return RolloutController(
+            database=self.database,
+            clock=self.clock,
+            traffic=Gateway(self.home, gateway_port),
+            servers=RevisionServers(self.home, self.database, self.clock),
+            labels=lambda service, since: payload_log.label_counts(self.home, service, since),
+        )
+
+    def announcer(self) -> Announcer:
+        """The loop that tells the registry how rollouts ended."""
+        from headrace.control.rollouts.announcer import Announcer
+
+        return Announcer(self.database, self.clock, self.registry)
+
+    def triggers(self) -> PushTrigger:
+        """The loop that starts runs for pushes."""
+        from headrace.control.triggers.push import PushTrigger
+        from headrace.project.launch import ProjectLauncher
+
+        return PushTrigger(self.database, self.clock, ProjectLauncher(self.home, self.database, self.clock))
+
+
+def build(start: Path | None = None, environment: str | None = None) -> Platform:
+    """The platform for the project in `start` (default: here) or above it.
+
+    Raises:
+        UsageError: a wrong headrace.toml, an unknown environment, a home that cannot be written.
+    """
+    project = projects.find(start)
+    chosen = environments.choose(project, environment)
+    home = Home.locate(start)
+    return Platform(home, open_database(home), SystemClock(), project, chosen)

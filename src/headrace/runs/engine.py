@@ -122,11 +122,19 @@ class Engine:
                 self._claim(only)
                 for run in list(self.runs.values()):
                     await self._advance(run)
-                if only is not None and only not in self.runs:
+                if only is not None and self._rests(only):
                     break
                 await self._rest(stop)
         finally:
             await self._close()
+
+    def _rests(self, run_id: str) -> bool:
+        """Whether nothing is left to do for a run here: it is finished, or waits for a person."""
+        run = self.runs.get(run_id)
+        if run is None:
+            return True
+        row = self.database.one("SELECT state FROM run WHERE id = ?", (run_id,))
+        return row is not None and row["state"] == "PAUSED" and not run.busy
 
     async def _rest(self, stop: asyncio.Event) -> None:
         waiters = [asyncio.create_task(self._wake.wait()), asyncio.create_task(stop.wait())]
@@ -136,6 +144,10 @@ class Engine:
         self._wake.clear()
 
     async def _close(self) -> None:
+        """End what this engine has started. Tasks that were cut off are queued again by the next engine."""
+        for run in self.runs.values():
+            for attempt in run.attempts.values():
+                kill_session(attempt.pid, attempt.process_created)
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         await self._executor.close()

@@ -50,6 +50,11 @@ class Home:
         return self.path / "locks"
 
     @property
+    def server_lock(self) -> Path:
+        """Held by the one server of this home; says where it listens."""
+        return self.locks / "server.lock"
+
+    @property
     def payloads(self) -> Path:
         return self.path / "payloads"
 

@@ -18,6 +18,7 @@ from headrace.store import events
 from headrace.store.database import Database
 
 RECEIVED = "push.received"
+SECONDS = 0.3
 _CURSOR = "push"
 _NO_COMMIT = "0" * 40
 
@@ -75,7 +76,12 @@ class PushTrigger:
         self.clock = clock
         self.launcher = launcher
 
-    def one_pass(self) -> list[str]:
+    def one_pass(self) -> float:
+        """Handle what came since the last pass; returns the seconds after which to look again."""
+        self.handle_new()
+        return SECONDS
+
+    def handle_new(self) -> list[str]:
         """Handle the pushes that came since the last pass; the ids of the runs they started."""
         started: list[str] = []
         for event in events.read(self.database, after=self._cursor(), kinds=[RECEIVED]):

@@ -1,0 +1,149 @@
+"""Show what a run does while it does it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from typing import Any
+
+import click
+
+from headrace.cli import output
+from headrace.governance import approvals
+from headrace.project.wiring import Platform
+from headrace.runs import queries
+from headrace.store.locks import holder
+
+POLL_SECONDS = 0.1
+LOG_LINES = 15
+_SIGNS = {"SUCCEEDED": "✓", "FAILED": "✗", "CANCELED": "-", "PAUSED": "?"}
+_RESTING = ("SUCCEEDED", "FAILED", "CANCELED", "PAUSED")
+
+
+class Progress:
+    """Prints each task once when it ends; on a terminal the last line tells what runs now."""
+
+    def __init__(self, platform: Platform, run_id: str, *, quiet: bool) -> None:
+        self.platform = platform
+        self.run_id = run_id
+        self.quiet = quiet
+        self.live = sys.stdout.isatty() and not quiet
+        self._shown: dict[str, str] = {}
+
+    def update(self) -> None:
+        """Print what is new."""
+        if self.quiet:
+            return
+        rows = self.platform.database.query(
+            "SELECT path, state, cached, started_at, finished_at FROM task WHERE run_id = ?"
+            " ORDER BY coalesce(finished_at, 1e12), started_at",
+            (self.run_id,),
+        )
+        self._clear()
+        for row in rows:
+            if row["state"] in _SIGNS and self._shown.get(row["path"]) != row["state"]:
+                self._shown[row["path"]] = row["state"]
+                click.echo(_line(dict(row)))
+        if self.live:
+            self._status([dict(row) for row in rows if row["state"] == "RUNNING"])
+
+    def close(self) -> None:
+        """Leave the terminal clean."""
+        self._clear()
+
+    def _status(self, running: list[dict[str, Any]]) -> None:
+        now = time.time()
+        doing = ", ".join(f"{r['path'].rpartition('/')[2]} {output.duration(now - r['started_at'])}" for r in running)
+        width = shutil.get_terminal_size().columns
+        if doing:
+            click.secho(f"  … {doing}"[: width - 1], nl=False, dim=True)
+
+    def _clear(self) -> None:
+        if self.live:
+            click.echo("\r\x1b[2K", nl=False)
+
+
+def _line(row: dict[str, Any]) -> str:
+    if row["state"] == "PAUSED":
+        took = "waits for a person"
+    elif row["cached"]:
+        took = "from cache"
+    else:
+        took = output.duration((row["finished_at"] or 0) - (row["started_at"] or 0))
+    return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {row['path']:<50} {took}".rstrip()
+
+
+def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:
+    """Drive a run here, or follow the server that drives it, until it ends or waits; returns its state."""
+    progress = Progress(platform, run_id, quiet=quiet)
+    try:
+        if holder(platform.home.server_lock) is not None:
+            asyncio.run(_follow(platform, run_id, progress))
+        else:
+            asyncio.run(_drive(platform, run_id, progress))
+    finally:
+        progress.close()
+    progress.update()
+    progress.close()
+    return _state(platform, run_id)
+
+
+async def _drive(platform: Platform, run_id: str, progress: Progress) -> None:
+    work = asyncio.create_task(platform.engine().drive(run_id))
+    while not work.done():
+        progress.update()
+        await asyncio.wait([work], timeout=POLL_SECONDS)
+    await work
+
+
+async def _follow(platform: Platform, run_id: str, progress: Progress) -> None:
+    while _state(platform, run_id) not in _RESTING:
+        progress.update()
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def _state(platform: Platform, run_id: str) -> str:
+    return str(queries.find(platform.database, run_id)["state"])
+
+
+def report(platform: Platform, run_id: str, *, json_: bool) -> int:
+    """Say how a run stands, and the exit code for it: 0 succeeded, 1 failed, 3 waiting at a gate."""
+    run = queries.run_json(platform.database, run_id)
+    if json_:
+        output.as_json(run)
+    else:
+        _tell(platform, run)
+    return {"SUCCEEDED": 0, "PAUSED": 3}.get(run["state"], 1)
+
+
+def _tell(platform: Platform, run: dict[str, Any]) -> None:
+    click.echo(f"Run {run['run_id']} {output.coloured(run['state'])}")
+    if run["state"] == "PAUSED":
+        for gate in approvals.gates(platform.database, "waiting"):
+            if gate.subject.startswith(f"run/{run['run_id']}/"):
+                click.echo(f"It waits at gate {gate.id}: {gate.question}")
+                for name, value in gate.evidence.items():
+                    click.echo(f"  {name}: {value if isinstance(value, str) else json.dumps(value)}")
+                click.echo(f"Then: headrace approvals approve {gate.id} && headrace runs resume {run['run_id']}")
+    for name, value in run["outputs"].items():
+        click.echo(f"  {name} = {json.dumps(value)}")
+    if run["error"]:
+        for task in run["run_details"]["task_details"]:
+            if task["state"] == "FAILED":
+                _tell_failure(platform, run["run_id"], task)
+
+
+def _tell_failure(platform: Platform, run_id: str, task: dict[str, Any]) -> None:
+    click.echo(f"\n{output.coloured('failed', task['task_id'])}: {task['error']['message']}")
+    attempts = queries.attempts(platform.database, platform.home, run_id)
+    logs = [path for name, _, path in attempts if name == task["task_id"]]
+    if not logs or not logs[-1].exists():
+        return
+    lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines()
+    if lines:
+        click.secho(f"  the end of its log ({logs[-1]}):", dim=True)
+    for line in lines[-LOG_LINES:]:
+        click.echo(f"  │ {line}")

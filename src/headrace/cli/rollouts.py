@@ -1,0 +1,160 @@
+"""`headrace rollouts`"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from headrace.cli import output
+from headrace.control.rollouts import actions, queries
+from headrace.project import wiring
+from headrace.project.wiring import Platform
+from headrace.store.locks import holder
+
+WATCH_SECONDS = 0.3
+_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+_reason = click.option("--reason", "-m", default="", help="Why; kept in the record.")
+
+
+@click.group()
+def command() -> None:
+    """See and steer rollouts."""
+
+
+@command.command("list")
+@click.option("--service", help="Only those of one service.")
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@_json
+def list_(service: str | None, limit: int, json_: bool) -> None:
+    """Rollouts, newest first."""
+    found = queries.list_rollouts(wiring.build().database, service=service, limit=limit)
+    if json_:
+        output.as_json(found)
+        return
+    output.table(
+        ["rollout", "state", "weight", "to", "model", "since", "message"],
+        [
+            (
+                one["id"], one["state"], f"{one['weight']} %", one["to"]["id"], one["to"]["model"],
+                f"{output.ago(one['created_at'])} ago", (one["doing"] or one["message"])[:80],
+            )
+            for one in found
+        ],
+        empty="No rollout yet: headrace deploy SERVICE --model URI.",
+    )  # fmt: skip
+
+
+@command.command()
+@click.argument("rollout")
+@click.option("--watch", is_flag=True, help="Stay until it has ended; exit code 1 when it is rolled back.")
+@_json
+def show(rollout: str, watch: bool, json_: bool) -> int:
+    """One rollout: where it stands, what was counted, what was judged."""
+    platform = wiring.build()
+    if watch:
+        return follow(platform, rollout, json_=json_)
+    found = queries.rollout_json(platform.database, rollout)
+    if json_:
+        output.as_json(found)
+    else:
+        tell(found)
+    return 0
+
+
+@command.command()
+@click.argument("rollout")
+@_reason
+@_json
+def promote(rollout: str, reason: str, json_: bool) -> None:
+    """Go on: end a pause, or skip the analysis it waits for."""
+    _act(actions.promote, rollout, reason, json_)
+
+
+@command.command()
+@click.argument("rollout")
+@_reason
+@_json
+def pause(rollout: str, reason: str, json_: bool) -> None:
+    """Hold the weights where they are; a failed verdict still rolls back."""
+    _act(actions.pause, rollout, reason, json_)
+
+
+@command.command()
+@click.argument("rollout")
+@_reason
+@_json
+def abort(rollout: str, reason: str, json_: bool) -> None:
+    """Give all traffic back to the revision that served before."""
+    _act(actions.abort, rollout, reason, json_)
+
+
+def _act(action: Callable[..., None], rollout: str, reason: str, json_: bool) -> None:
+    platform = wiring.build()
+    action(platform.database, rollout, actor=f"user:{getpass.getuser()}", reason=reason, at=platform.clock.now())
+    found = queries.rollout_json(platform.database, rollout)
+    if json_:
+        output.as_json(found)
+    else:
+        click.echo(f"Rollout {rollout} is {output.coloured(found['state'])}.")
+        say_who_acts(platform)
+
+
+def say_who_acts(platform: Platform) -> None:
+    """Tell a person that nothing moves while no server runs."""
+    if holder(platform.home.server_lock) is None:
+        click.echo("No server runs here: `headrace up` carries it out.")
+
+
+def follow(platform: Platform, rollout_id: str, *, json_: bool) -> int:
+    """Print each change until the rollout has ended; exit code 0 when it is healthy, 1 when not."""
+    last = ""
+    while True:
+        found = queries.rollout_json(platform.database, rollout_id)
+        line = f"{found['state']} {found['weight']} % {found['doing']}"
+        if line != last and not json_:
+            click.echo(f"  {output.coloured(found['state'])}  {found['weight']:>3} %  {found['doing']}")
+            last = line
+        if found["finished_at"]:
+            break
+        time.sleep(WATCH_SECONDS)
+    if json_:
+        output.as_json(found)
+    elif found["message"]:
+        click.echo(f"  {found['message']}")
+    return 0 if found["state"] == "Healthy" else 1
+
+
+def tell(found: dict[str, Any]) -> None:
+    """Print a rollout for a person."""
+    output.pairs(
+        {
+            "rollout": found["id"],
+            "service": found["service"],
+            "state": output.coloured(found["state"]),
+            "weight": f"{found['weight']} % to {found['to']['id']} ({found['to']['model']})",
+            "from": f"{found['from']['id']} ({found['from']['model']})" if found["from"] else "nothing",
+            "doing": found["doing"] or "-",
+            "why": found["reason"] or "-",
+            "message": found["message"] or "-",
+        }
+    )
+    if found["counts"]:
+        click.echo()
+        output.table(
+            ["metric", "new: bad of", "requests", "stable: bad of", "requests"],
+            [
+                (
+                    name, arms["canary"]["events"], arms["canary"]["requests"], arms["stable"]["events"],
+                    arms["stable"]["requests"],
+                )
+                for name, arms in found["counts"].items()
+            ],
+            empty="",
+        )  # fmt: skip
+    for verdict in found["verdicts"]:
+        head = f"{output.coloured(verdict['outcome'])} at {verdict['weight']} %"
+        click.echo(f"\n{head}: {verdict['summary']}")

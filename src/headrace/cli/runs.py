@@ -1,0 +1,158 @@
+"""`headrace runs`"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from pathlib import Path
+
+import click
+
+from headrace.cli import follow, output
+from headrace.project import wiring
+from headrace.runs import queries, transitions
+
+_STATES = click.Choice(["RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELED"])
+_json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
+FOLLOW_SECONDS = 0.2
+
+
+@click.group()
+def command() -> None:
+    """See, resume, retry and cancel what ran. A run's id may be shortened."""
+
+
+@command.command("list")
+@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--state", type=_STATES, help="Only these.")
+@_json
+def list_(limit: int, state: str | None, json_: bool) -> None:
+    """Runs, newest first."""
+    runs = queries.list_runs(wiring.build().database, limit=limit, state=state)
+    if json_:
+        output.as_json(runs)
+        return
+    output.table(
+        ["run", "pipeline", "state", "started", "took", "why"],
+        [
+            (
+                run["run_id"], run["pipeline"], run["state"], f"{output.ago(run['created_at'])} ago", _took(run),
+                run["reason"][:60],
+            )
+            for run in runs
+        ],
+        empty="Nothing has run yet: headrace run PIPELINE.",
+    )  # fmt: skip
+
+
+@command.command()
+@click.argument("run")
+@_json
+def show(run: str, json_: bool) -> None:
+    """One run: its tasks, their states and times, its outputs."""
+    platform = wiring.build()
+    found = queries.run_json(platform.database, run)
+    if json_:
+        output.as_json(found)
+        return
+    output.pairs(
+        {
+            "run": found["run_id"],
+            "pipeline": found["pipeline"],
+            "state": output.coloured(found["state"]),
+            "why": found["reason"],
+            "by": found["actor"],
+            "commit": found["commit"] or "none",
+            "took": _took(found),
+        }
+    )
+    click.echo()
+    output.table(
+        ["task", "state", "took", "attempts"],
+        [
+            (
+                task["task_id"], task["state"],
+                "from cache" if task["cached"] else output.span(task["start_time"], task["end_time"]), task["attempts"],
+            )
+            for task in found["run_details"]["task_details"]
+        ],
+        empty="No task has started.",
+    )  # fmt: skip
+    if found["error"]:
+        click.echo(f"\n{output.coloured('failed', 'error')}: {found['error']['message']}")
+
+
+@command.command()
+@click.argument("run")
+@click.argument("task", required=False)
+@click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
+def logs(run: str, task: str | None, follow_: bool) -> None:
+    """What the tasks of RUN printed; of TASK only, when it is given."""
+    platform = wiring.build()
+    run_id = queries.find(platform.database, run)["id"]
+    seen: dict[Path, int] = {}
+    while True:
+        final = queries.find(platform.database, run_id)["state"] in ("SUCCEEDED", "FAILED", "CANCELED", "PAUSED")
+        for path, number, log in queries.attempts(platform.database, platform.home, run_id, task):
+            _print_new(f"{path} (attempt {number})", log, seen)
+        if final or not follow_:
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+@command.command()
+@click.argument("run")
+@_json
+def resume(run: str, json_: bool) -> int:
+    """Go on with a run whose process died, or that waited at a gate, and watch it."""
+    platform = wiring.build()
+    run_id = queries.find(platform.database, run)["id"]
+    follow.watch(platform, run_id, quiet=json_)
+    return follow.report(platform, run_id, json_=json_)
+
+
+@command.command()
+@click.argument("run")
+@click.option("--reason", "-m", default="", help="Why; kept in the record.")
+@_json
+def retry(run: str, reason: str, json_: bool) -> int:
+    """Run the failed tasks of a run again, and what comes after them; what succeeded stays."""
+    platform = wiring.build()
+    run_id = queries.find(platform.database, run)["id"]
+    transitions.retry_run(
+        platform.database, run_id, actor=f"user:{getpass.getuser()}", reason=reason, at=platform.clock.now()
+    )
+    follow.watch(platform, run_id, quiet=json_)
+    return follow.report(platform, run_id, json_=json_)
+
+
+@command.command()
+@click.argument("run")
+@click.option("--reason", "-m", default="", help="Why; kept in the record.")
+def cancel(run: str, reason: str) -> None:
+    """Stop a run and every process of it."""
+    platform = wiring.build()
+    run_id = queries.find(platform.database, run)["id"]
+    transitions.request_cancel(
+        platform.database, run_id, actor=f"user:{getpass.getuser()}", reason=reason, at=platform.clock.now()
+    )
+    # With a server it is the server that stops it; without one nobody drives the run, and this process ends it.
+    follow.watch(platform, run_id, quiet=True)
+    click.echo(f"Run {run_id} is {output.coloured(queries.find(platform.database, run_id)['state'])}.")
+
+
+def _took(run: dict[str, str | None]) -> str:
+    return output.span(run["started_at"], run["finished_at"])
+
+
+def _print_new(title: str, log: Path, seen: dict[Path, int]) -> None:
+    if not log.exists():
+        return
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        stream.seek(seen.get(log, 0))
+        text = stream.read()
+        if text:
+            if log not in seen:
+                click.secho(f"── {title}", dim=True)
+            click.echo(text, nl=False)
+        seen[log] = stream.tell()

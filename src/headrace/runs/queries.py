@@ -1,0 +1,128 @@
+"""Runs as JSON: one function behind the command line, the API and the console."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.clock import rfc3339
+from headrace.errors import NotFoundError
+from headrace.runs.engine import log_path
+from headrace.store.database import Database
+from headrace.store.home import Home
+
+
+def list_runs(database: Database, *, limit: int = 100, state: str | None = None) -> list[dict[str, Any]]:
+    """The newest runs first, without their tasks."""
+    rows = database.query(
+        "SELECT * FROM run WHERE (? IS NULL OR state = ?) ORDER BY created_at DESC LIMIT ?", (state, state, limit)
+    )
+    return [_run(dict(row)) for row in rows]
+
+
+def run_json(database: Database, run_id: str) -> dict[str, Any]:
+    """A run as KFP's v2beta1 `Run` in snake_case, with two additions.
+
+    `outputs`: the pipeline's outputs; on each task detail `outputs_values` and `cached`. `run_id` may be the
+    beginning of an id.
+
+    Raises:
+        NotFoundError: no such run, or more than one.
+    """
+    run = find(database, run_id)
+    tasks = database.query("SELECT * FROM task WHERE run_id = ? ORDER BY created_at, path", (run["id"],))
+    return {**_run(run), "run_details": {"task_details": [_task(dict(task)) for task in tasks]}}
+
+
+def find(database: Database, run_id: str) -> dict[str, Any]:
+    """The row of a run by its id or the beginning of it. Raises NotFoundError."""
+    rows = database.query("SELECT * FROM run WHERE substr(id, 1, ?) = ? LIMIT 2", (len(run_id), run_id))
+    if len(rows) != 1 or not run_id:
+        problem = f"no run has the id {run_id}" if not rows else f"more than one run has an id that starts {run_id}"
+        raise NotFoundError(problem, remedy="`headrace runs list` shows them.")
+    return dict(rows[0])
+
+
+def attempts(database: Database, home: Home, run_id: str, task: str | None = None) -> list[tuple[str, int, Path]]:
+    """Tasks that were tried, in order, each with the attempt's number and its log. `task` is a path or its last part.
+
+    Raises:
+        NotFoundError: no such run, or no such task in it.
+    """
+    run = find(database, run_id)
+    rows = database.query(
+        "SELECT path, number FROM attempt WHERE run_id = ? AND (? IS NULL OR path = ? OR path LIKE '%/' || ?)"
+        " ORDER BY started_at, number",
+        (run["id"], task, task, task),
+    )
+    if task is not None and not rows:
+        raise NotFoundError(
+            f'no task called "{task}" has run', where=f"run {run['id']}", remedy="`headrace runs show` lists them."
+        )
+    return [(row["path"], row["number"], log_path(home, run["id"], row["path"], row["number"])) for row in rows]
+
+
+def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+    outputs = json.loads(run["outputs"])
+    return {
+        "run_id": run["id"],
+        "display_name": run["name"],
+        "pipeline": run["pipeline"],
+        "state": run["state"],
+        "created_at": rfc3339(run["created_at"]),
+        "scheduled_at": rfc3339(run["created_at"]),
+        "started_at": _time(run["started_at"]),
+        "finished_at": _time(run["finished_at"]),
+        "error": json.loads(run["error"]) if run["error"] else None,
+        "runtime_config": {"parameters": json.loads(run["parameters"])},
+        "environment": run["environment"],
+        "commit": run["commit_sha"],
+        "actor": run["actor"],
+        "reason": run["reason"],
+        "outputs": {
+            **outputs.get("parameters", {}),
+            **{name: _artifacts(items) for name, items in outputs.get("artifacts", {}).items()},
+        },
+    }
+
+
+def _task(task: Mapping[str, Any]) -> dict[str, Any]:
+    outputs, inputs = json.loads(task["outputs"]), json.loads(task["inputs"])
+    parent, _, name = task["path"].rpartition("/")
+    return {
+        "task_id": task["path"],
+        "run_id": task["run_id"],
+        "name": name,
+        "display_name": task["display_name"],
+        "parent_task_id": parent or None,
+        "state": task["state"],
+        "create_time": rfc3339(task["created_at"]),
+        "start_time": _time(task["started_at"]),
+        "end_time": _time(task["finished_at"]),
+        "attempts": task["attempt"],
+        "error": {"code": 1, "message": task["message"]} if task["message"] else None,
+        "inputs": {
+            "parameters": inputs.get("parameters", {}),
+            "artifacts": {name: _artifacts(items) for name, items in inputs.get("artifacts", {}).items()},
+        },
+        "outputs_values": {
+            **outputs.get("parameters", {}),
+            **{name: _artifacts(items) for name, items in outputs.get("artifacts", {}).items()},
+        },
+        "cached": bool(task["cached"]),
+    }
+
+
+def _artifacts(items: list[Mapping[str, Any]]) -> Any:
+    """One artifact as `{uri, type, metadata}`; a list as a list of them."""
+    told = [
+        {"uri": item["uri"], "type": item["type"].get("schemaTitle", ""), "metadata": item.get("metadata", {})}
+        for item in items
+    ]
+    return told[0] if len(told) == 1 else told
+
+
+def _time(seconds: float | None) -> str | None:
+    return rfc3339(seconds) if seconds is not None else None

@@ -1,0 +1,176 @@
+"""`headrace up`: one process that holds the API and the loops; Envoy and model servers are processes of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import uvicorn
+
+from headrace.catalog.tracking import TrackingServer
+from headrace.control.loop import repeat
+from headrace.control.rollouts.controller import RolloutController
+from headrace.errors import UsageError
+from headrace.project.wiring import Platform
+from headrace.server.api import application
+from headrace.serving.gateway import Gateway
+from headrace.serving.gateway.envoy import require_free_port
+from headrace.serving.revisions import RevisionServers
+from headrace.store import events
+from headrace.store.events import Event
+from headrace.store.locks import FileLock, holder
+
+TRACKING_SECONDS = 2.0
+STOP_SECONDS = 12.0
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Where the server listens on 127.0.0.1: its API, the gateway, MLflow's pages."""
+
+    api: int = 8080
+    gateway: int = 8081
+    mlflow: int = 8082
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the server tells whoever started it: that it is up, what happens, what goes wrong in a loop."""
+
+    ready: Callable[[], None]
+    event: Callable[[Event], None]
+    failure: Callable[[str, Exception], None]
+
+
+async def serve(platform: Platform, ports: Ports, told: Told) -> None:
+    """Serve until SIGTERM or SIGINT, then end what was started. Killed harder, the next one takes over.
+
+    Raises:
+        UsageError: another server runs on this home, a port is in use, MLflow does not answer, there is no Envoy.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    with _only_one(platform, ports):
+        require_free_port(ports.api, "--port")
+        embedded = platform.tracking_uri == platform.home.mlflow_uri
+        await asyncio.to_thread(platform.registry.check)
+        controller = platform.rollouts(ports.gateway)
+        tracking = TrackingServer(platform.home, ports.mlflow) if embedded else None
+        await asyncio.to_thread(controller.traffic.start)
+        try:
+            async with _api(platform, ports):
+                told.ready()
+                await _loops(platform, controller, tracking, stop, told)
+        finally:
+            await asyncio.to_thread(_end, platform, ports, tracking)
+
+
+@contextlib.contextmanager
+def _only_one(platform: Platform, ports: Ports):  # type: ignore[no-untyped-def]
+    path = platform.home.server_lock
+    lock = FileLock(path)
+    about = {"port": ports.api, "gateway_port": ports.gateway}
+    if not lock.acquire(about):
+        other = holder(path) or {}
+        raise UsageError(
+            f"a server runs here already: process {other.get('pid')}, port {other.get('port')}",
+            where=str(platform.home.path),
+            remedy="Use that one, stop it, or set HEADRACE_HOME for another project.",
+        )
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.asynccontextmanager
+async def _api(platform: Platform, ports: Ports) -> AsyncIterator[None]:
+    about = {
+        "project": platform.project.file.name if platform.project else "",
+        "home": str(platform.home.path),
+        "gateway": f"http://127.0.0.1:{ports.gateway}",
+        "mlflow": platform.tracking_uri,
+    }
+    config = uvicorn.Config(
+        application(platform, about), host="127.0.0.1", port=ports.api, log_level="warning", access_log=False,
+        lifespan="off", timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    # Signals are ours: uvicorn's own handling would end the API before the loops.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, and no event
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def _loops(
+    platform: Platform,
+    controller: RolloutController,
+    tracking: TrackingServer | None,
+    stop: asyncio.Event,
+    told: Told,
+) -> None:
+    """Everything that repeats, side by side, until `stop`."""
+    passes: dict[str, Callable[[], float]] = {
+        "rollouts": controller.one_pass,
+        "triggers": platform.triggers().one_pass,
+        "registry": platform.announcer().one_pass,
+        "events": _Tail(platform, told.event).one_pass,
+    }
+    if tracking is not None:
+        passes["mlflow"] = lambda: _keep_tracking(platform, tracking)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(platform.engine().serve(stop))
+        for name, one_pass in passes.items():
+            group.create_task(repeat(name, one_pass, stop=stop, report=told.failure))
+
+
+def _keep_tracking(platform: Platform, tracking: TrackingServer) -> float:
+    # The client makes the tables first, alone: MLflow's migrations do not bear company.
+    _ = platform.registry.client
+    tracking.start()
+    return TRACKING_SECONDS
+
+
+class _Tail:
+    """Hands on each new event of the log."""
+
+    def __init__(self, platform: Platform, tell: Callable[[Event], None]) -> None:
+        self.database = platform.database
+        self.tell = tell
+        newest = self.database.one("SELECT coalesce(max(seq), 0) AS seq FROM event")
+        self.seen = int(newest["seq"]) if newest else 0
+
+    def one_pass(self) -> float:
+        for event in events.read(self.database, after=self.seen):
+            self.tell(event)
+            self.seen = event.seq
+        return 0.3
+
+
+def _end(platform: Platform, ports: Ports, tracking: TrackingServer | None) -> None:
+    """A stop that was asked for leaves no process behind. Nobody is routed to a server that has gone."""
+    Gateway(platform.home, ports.gateway).stop()
+    if tracking is not None:
+        tracking.stop()
+    servers = RevisionServers(platform.home, platform.database, platform.clock)
+    running = servers.running()
+    with contextlib.suppress(sqlite3.Error):
+        for revision in running:
+            servers.stop(revision.id)
+    servers.await_end([revision.id for revision in running], seconds=STOP_SECONDS)
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
