@@ -17,7 +17,6 @@ setup: $(BIN)/.ready
 
 $(BIN)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) scripts/setup.py $(VENV)
-	@touch $@
 
 demo: setup
 	@$(BIN)/headrace demo

@@ -32,7 +32,9 @@ def main(environment: str) -> int:
     )
     if done.returncode != 0:
         return refuse("uv could not install the packages; its message is above.")
-    print(f"Set up in {time.monotonic() - started:.0f} s.", flush=True)
+    took = time.monotonic() - started
+    (Path(environment) / ".ready").write_text(f"{took:.1f}\n")  # for the demo's report; make looks at its time
+    print(f"Set up in {took:.0f} s.", flush=True)
     return 0
 
 

@@ -6,12 +6,14 @@ Bodies and answers are JSON. Each route is one call of a function that the comma
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -25,12 +27,16 @@ from headrace.governance import approvals
 from headrace.project.wiring import Platform
 from headrace.runs import queries as run_queries
 from headrace.server.errors import respond
+from headrace.server.json_text import json_text
 from headrace.serving import payload_log
 from headrace.store import events
 
 PREFIX = "/apis/headrace/v1"
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_LABELS = 10_000
+_LABELS = '{"labels": [{"id": "<prediction id>", "value": …}]}'
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_LARGEST_NUMBER = 2**63 - 1  # SQLite's
 
 
 class Api:
@@ -51,6 +57,7 @@ class Api:
             "/services": self.list_services,
             "/services/{service}": self.show_service,
             "/rollouts": self.list_rollouts,
+            "/rollouts/{rollout}/windows": self.show_windows,
             "/rollouts/{rollout}": self.show_rollout,
             "/events": self.list_events,
         }
@@ -76,8 +83,8 @@ class Api:
             self.database,
             repository=Path(_text(body, "repository")),
             ref=_text(body, "ref"),
-            before=_text(body, "before"),
-            after=_text(body, "after"),
+            before=_commit(body, "before"),
+            after=_commit(body, "after"),
             actor=_actor(body),
             at=self.platform.clock.now(),
         )
@@ -87,10 +94,10 @@ class Api:
         service = _text(body, "service")
         labels = body.get("labels")
         if not isinstance(labels, list) or len(labels) > MAX_LABELS:
-            raise UsageError(f"labels must be a list of at most {MAX_LABELS}", where="labels")
+            raise UsageError(f"must be a list of at most {MAX_LABELS}", where="labels", remedy=f"Send {_LABELS}.")
         for number, label in enumerate(labels):
             if not isinstance(label, dict) or not isinstance(label.get("id"), str) or "value" not in label:
-                raise UsageError('must be {"id": "<prediction id>", "value": …}', where=f"labels[{number}]")
+                raise UsageError("must have an id and a value", where=f"labels[{number}]", remedy=f"Send {_LABELS}.")
         rollout_queries.service_json(self.database, service)
         pairs = [(label["id"], label["value"]) for label in labels]
         known = payload_log.record_labels(self.platform.home, service, pairs, at=self.platform.clock.now())
@@ -115,8 +122,8 @@ class Api:
             at=self.platform.clock.now(),
             actor=_actor(body),
             approve=approve,
-            reason=str(body.get("reason", "")),
-            values=body.get("values"),
+            reason=_reason(body),
+            values=_values(body),
         ).to_dict()
 
     def list_runs(self, request: Request) -> Any:
@@ -137,6 +144,9 @@ class Api:
     def show_rollout(self, request: Request) -> Any:
         return rollout_queries.rollout_json(self.database, request.path_params["rollout"])
 
+    def show_windows(self, request: Request) -> Any:
+        return rollout_queries.windows_json(self.database, request.path_params["rollout"])
+
     def promote_rollout(self, request: Request, body: dict[str, Any]) -> Any:
         return self._act(rollout_actions.promote, request, body)
 
@@ -149,44 +159,59 @@ class Api:
     def _act(self, action: Callable[..., Any], request: Request, body: dict[str, Any]) -> Any:
         rollout = request.path_params["rollout"]
         action(
-            self.database, rollout, actor=_actor(body), reason=str(body.get("reason", "")),
-            at=self.platform.clock.now(),
+            self.database, rollout, actor=_actor(body), reason=_reason(body), at=self.platform.clock.now()
         )  # fmt: skip
         return rollout_queries.rollout_json(self.database, rollout)
 
     def rollback_service(self, request: Request, body: dict[str, Any]) -> Any:
         rollout = rollout_actions.rollback(
-            self.database, request.path_params["service"], actor=_actor(body), reason=str(body.get("reason", "")),
+            self.database, request.path_params["service"], actor=_actor(body), reason=_reason(body),
             at=self.platform.clock.now(),
         )  # fmt: skip
         return rollout_queries.rollout_json(self.database, rollout)
 
     def list_events(self, request: Request) -> Any:
-        after = request.query_params.get("after", "0")
-        if not after.isdigit():
-            raise UsageError("must be a number of the log", where="after")
+        after = _number(request, "after", default=0, least=0, most=_LARGEST_NUMBER)
         found = events.read(
-            self.database, after=int(after), subject=request.query_params.get("subject"), limit=_limit(request)
+            self.database, after=after, subject=request.query_params.get("subject"), limit=_limit(request)
         )
         return [event.to_dict() for event in found]
 
 
 def application(platform: Platform, about: dict[str, Any]) -> Starlette:
     """The ASGI application; `about` is what /healthz tells of this server (addresses)."""
-    return Starlette(routes=list(Api(platform, about).routes()), exception_handlers={HeadraceError: respond})
+    return Starlette(
+        routes=list(Api(platform, about).routes()),
+        exception_handlers={HeadraceError: respond, HTTPException: _no_route},
+    )
+
+
+class _Answer(JSONResponse):
+    def render(self, content: Any) -> bytes:
+        return json_text(content).encode()
+
+
+def _no_route(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette says of an unknown path (404) or of a method that a path does not have (405), as JSON."""
+    assert isinstance(error, HTTPException)
+    body = {
+        "error": f"{request.method} {request.url.path}: {error.detail}",
+        "remedy": f"Headrace's own interface is below {PREFIX}.",
+    }
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
 
 
 def _reader(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> JSONResponse:
-        return JSONResponse(await run_in_threadpool(handler, request))
+    async def endpoint(request: Request) -> _Answer:
+        return _Answer(await run_in_threadpool(handler, request))
 
     return endpoint
 
 
 def _writer(handler: Callable[[Request, dict[str, Any]], Any]) -> Callable[[Request], Any]:
-    async def endpoint(request: Request) -> JSONResponse:
+    async def endpoint(request: Request) -> _Answer:
         body = await _body(request)
-        return JSONResponse(await run_in_threadpool(handler, request, body))
+        return _Answer(await run_in_threadpool(handler, request, body))
 
     return endpoint
 
@@ -204,25 +229,55 @@ async def _body(request: Request) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise UsageError(f"the body is not JSON: {error}") from error
+        raise UsageError(f"the body is not JSON: {error}", remedy="Send a JSON object.") from error
     if not isinstance(body, dict):
-        raise UsageError("the body must be a JSON object")
+        raise UsageError("the body must be a JSON object", remedy='Send {"name": value, …}.')
     return body
 
 
 def _text(body: dict[str, Any], field: str) -> str:
-    value = body.get(field)
-    if not isinstance(value, str) or not value:
+    value = _optional_text(body, field)
+    if not value:
+        raise UsageError("is missing", where=field, remedy=f'Send {{"{field}": "…"}}.')
+    return value
+
+
+def _optional_text(body: dict[str, Any], field: str) -> str:
+    value = "" if body.get(field) is None else body[field]
+    if not isinstance(value, str) or "\0" in value:
         raise UsageError("must be a string", where=field, remedy=f'Send {{"{field}": "…"}}.')
     return value
 
 
+def _commit(body: dict[str, Any], field: str) -> str:
+    """A commit's full name; anything else could be an option to git."""
+    value = _text(body, field)
+    if _COMMIT.fullmatch(value) is None:
+        raise UsageError(f"{value!r} is not a commit", where=field, remedy="Send its full sha, or 40 zeros for none.")
+    return value
+
+
 def _actor(body: dict[str, Any]) -> str:
-    return f"user:{body.get('actor') or getpass.getuser()}"
+    return f"user:{_optional_text(body, 'actor') or getpass.getuser()}"
+
+
+def _reason(body: dict[str, Any]) -> str:
+    return _optional_text(body, "reason")
+
+
+def _values(body: dict[str, Any]) -> dict[str, Any]:
+    values = {} if body.get("values") is None else body["values"]
+    if not isinstance(values, dict):
+        raise UsageError("must be an object", where="values", remedy='Send {"values": {"name": value}}.')
+    return values
 
 
 def _limit(request: Request) -> int:
-    text = request.query_params.get("limit", "100")
-    if not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise UsageError("must be a number from 1 to 1000", where="limit")
+    return _number(request, "limit", default=100, least=1, most=1000)
+
+
+def _number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if re.fullmatch(r"[0-9]{1,19}", text) is None or not least <= int(text) <= most:
+        raise UsageError(f"must be a number from {least} to {most}", where=name, remedy=f"As in: ?{name}={default}")
     return int(text)

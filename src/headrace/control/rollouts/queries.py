@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.clock import rfc3339
 from headrace.control.rollouts import rows
+from headrace.quality.analysis import Window, e_value
 from headrace.serving import revisions
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
@@ -70,6 +71,33 @@ def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
             for verdict in verdicts
         ],
     }
+
+
+def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
+    """What was counted, window by window in the order of time, with the e-value of all windows of its metric so far.
+
+    The test of a metric fails when its e-value reaches `limit`. Raises NotFoundError.
+    """
+    row = rows.rollout(database, rollout_id)
+    analysis = row.document.analysis
+    total = sum(metric.weight for metric in analysis.metrics)
+    limits = {metric.name: total / (analysis.alpha * metric.weight) for metric in analysis.metrics}
+    seen: dict[str, list[Window]] = {}
+    told = []
+    for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
+        window = Window(one["canary_n"], one["canary_x"], one["stable_n"], one["stable_x"])
+        seen.setdefault(one["metric"], []).append(window)
+        told.append(
+            {
+                "metric": one["metric"],
+                "at": rfc3339(one["at"]),
+                "canary": {"requests": window.canary_n, "events": window.canary_x},
+                "stable": {"requests": window.stable_n, "events": window.stable_x},
+                "e_value": e_value(seen[one["metric"]]),
+                "limit": limits[one["metric"]],
+            }
+        )
+    return told
 
 
 def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:

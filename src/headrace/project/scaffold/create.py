@@ -22,7 +22,7 @@ def create(folder: Path, template: str) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("is not an empty folder", where=str(folder), remedy="Give a new folder: headrace init DIR.")
     try:
-        shutil.copytree(_template(template), folder, dirs_exist_ok=True, ignore=_IGNORED)
+        shutil.copytree(template_folder(template), folder, dirs_exist_ok=True, ignore=_IGNORED)
         (folder / ".gitignore").write_text(".headrace/\n__pycache__/\n", encoding="utf-8")
     except OSError as error:
         raise UsageError(
@@ -57,7 +57,8 @@ def _has_identity(folder: Path) -> bool:
     return done.returncode == 0
 
 
-def _template(name: str) -> Path:
+def template_folder(name: str) -> Path:
+    """Where a template's files are. Raises UsageError for an unknown one."""
     packaged = Path(__file__).parent / "templates" / name
     if (packaged / PROJECT_FILE).is_file():
         return packaged
