@@ -20,20 +20,31 @@ def traffic(report: Report) -> str:
     """Requests a second by revision, failures on top, and the acts along the time."""
     if not report.sent:
         return ""
-    figure, axes = _figure(report, 3.2)
+    figure, axes = _figure(3.2)
     edges = _edges(report)
     bottoms = [0.0] * len(edges)
     for index, revision in enumerate(_revisions(report)):
         heights = [len(of) / BIN_SECONDS for of in _binned(report, edges, revision)]
         label = revision or "no answer"
-        axes.bar(edges, heights, BIN_SECONDS, bottoms, align="edge", color=_colour(index), label=label, linewidth=0)
+        axes.bar(
+            edges,
+            heights,
+            BIN_SECONDS,
+            bottoms,
+            align="edge",
+            color=_colour(index),
+            label=label,
+            edgecolor=_colour(index),
+            lw=0.4,
+        )
         bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
-    failed = [sum(one.failed for one in of) / BIN_SECONDS for of in _binned(report, edges, None)]
-    axes.bar(edges, failed, BIN_SECONDS, align="edge", color=_BAD, label="failed", linewidth=0)
+    failed = [one.at - report.started for one in report.sent if one.failed]
+    top = max(bottoms) * 1.06
+    axes.plot(failed, [top] * len(failed), "x", color=_BAD, label="failed", ms=5, mew=1.4, clip_on=False)
     axes.set_ylabel("requests a second")
     _finish_time_axis(axes, report)
-    axes.set_ylim(0, max(bottoms) * 1.35)
-    _legend(axes)
+    axes.set_ylim(0, top * 1.12)
+    _legend(figure)
     return _svg(figure)
 
 
@@ -41,7 +52,9 @@ def latency(report: Report) -> str:
     """The 95th percentile of the time to an answer, by revision, in milliseconds."""
     if not report.sent:
         return ""
-    figure, axes = _figure(report, 2.6)
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    figure, axes = _figure(2.6)
     edges = _edges(report)
     for index, revision in enumerate(_revisions(report)):
         points = [
@@ -51,9 +64,11 @@ def latency(report: Report) -> str:
         ]
         axes.plot(*zip(*points, strict=True), color=_colour(index), label=revision, linewidth=1.8, marker=".", ms=3)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_ylabel("p95, ms")
     _finish_time_axis(axes, report)
-    _legend(axes)
+    _legend(figure)
     return _svg(figure)
 
 
@@ -65,35 +80,38 @@ def evidence(report: Report) -> str:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 2.9), layout="constrained")
-    grid = figure.subplots(1, len(judged), squeeze=False)[0]
+    grid = figure.subplots(1, len(judged), squeeze=False, sharey=True)[0]
     for axes, rollout in zip(grid, judged, strict=True):
         _evidence_of(axes, rollout)
-    grid[0].set_ylabel("evidence against the canary (e-value)")
-    _legend(grid[-1])
+    highest = max(window["e_value"] for rollout in judged for window in rollout.windows)
+    grid[0].set_ylim(1e-3, max(1e3, 10 ** math.ceil(math.log10(highest) + 0.5)))
+    grid[0].set_ylabel("evidence against the canary")
+    figure.legend(
+        *grid[0].get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False, fontsize=8.5,
+        labelcolor=_INK,
+    )  # fmt: skip
     return _svg(figure)
 
 
 def _evidence_of(axes: Any, rollout: RolloutFact) -> None:
-    start = rollout.started
+    start = next(at for at, weight in rollout.weights if weight > 0)
     for metric, colour in _METRICS.items():
         of = [window for window in rollout.windows if window["metric"] == metric]
-        times = [seconds_of(window["at"]) - start for window in of]
-        axes.plot(
-            times, [max(window["e_value"], 1e-6) for window in of], color=colour, label=metric, linewidth=1.8,
-            marker=".", ms=3,
-        )  # fmt: skip
+        # Before anything is counted there is no evidence either way: 1.
+        times = [0.0, *(seconds_of(window["at"]) - start for window in of)]
+        found = [1.0, *(max(window["e_value"], 1e-6) for window in of)]
+        axes.plot(times, found, color=colour, label=metric, linewidth=1.8, marker=".", ms=3)
         if of:
             axes.axhline(of[0]["limit"], color=colour, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.set_yscale("log")
-    highest = max(window["e_value"] for window in rollout.windows)
-    axes.set_ylim(1e-3, max(1e3, 10 ** math.ceil(math.log10(highest) + 0.5)))
-    axes.set_xlabel("seconds since the rollout began")
+    axes.set_xlim(left=0)
+    axes.set_xlabel("seconds of live traffic")
     state = "rolled back" if rollout.told["state"] == "Degraded" else rollout.told["state"].lower()
     axes.set_title(f"{rollout.told['to']['id']}: {state}", fontsize=10, color=_INK, loc="left")
     _style(axes)
 
 
-def _figure(report: Report, height: float) -> tuple[Any, Any]:
+def _figure(height: float) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, height), layout="constrained")
@@ -134,7 +152,7 @@ def _finish_time_axis(axes: Any, report: Report) -> None:
             place = max(moment, axes.get_xlim()[0])
             axes.axvline(place, color=_INK, linewidth=0.7, linestyle=":")
             axes.annotate(
-                f" act {number}", (place, 0.97), xycoords=("data", "axes fraction"), va="top", fontsize=8.5, color=_INK
+                f"act {number}", (place, 1.0), xycoords=("data", "axes fraction"), va="bottom", fontsize=8.5, color=_INK
             )
     _style(axes)
 
@@ -142,7 +160,8 @@ def _finish_time_axis(axes: Any, report: Report) -> None:
 def _style(axes: Any) -> None:
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=8.5, length=0)
+    axes.tick_params(which="both", colors=_INK, labelsize=8.5, length=0)
+    axes.minorticks_off()
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_GRID)
@@ -151,8 +170,8 @@ def _style(axes: Any) -> None:
         label.set_color(_INK)
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(loc="upper right", ncols=6, frameon=False, fontsize=8.5, labelcolor=_INK)
+def _legend(figure: Any) -> None:
+    figure.legend(loc="outside upper right", ncols=6, frameon=False, fontsize=8.5, labelcolor=_INK)
 
 
 def _svg(figure: Any) -> str:
