@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: help setup demo test lint format serve clean
+.PHONY: help setup demo test lint format docs serve clean
 
 help:
-	@echo "make demo    set up, then the whole way on real flight data, in about four minutes"
+	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
 	@echo "make test    set up, then all tests"
 	@echo "make lint    style, types and the floors of the house"
+	@echo "make docs    docs/cli.md, from --help"
 	@echo "make serve   the server, on the project in this folder"
 	@echo "make clean   remove the environment"
 
@@ -33,6 +34,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/python scripts/make_cli_reference.py docs/cli.md
 
 serve: setup
 	$(BIN)/headrace up
