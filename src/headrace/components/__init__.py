@@ -8,6 +8,9 @@ Ordinary `@dsl.component` functions, to be used in any KFP pipeline. What they u
 from importlib import import_module
 from typing import Any
 
+# Where an engine with containers runs them.
+PYTHON_IMAGE = "python:3.12"
+
 __all__ = ["approve", "deploy", "evaluate", "register", "validate"]
 
 

@@ -3,9 +3,10 @@
 from kfp import dsl
 
 import headrace
+from headrace.components import PYTHON_IMAGE
 
 
-@dsl.component(packages_to_install=[f"headrace=={headrace.__version__}"])
+@dsl.component(base_image=PYTHON_IMAGE, packages_to_install=[f"headrace=={headrace.__version__}"])
 def deploy(model: str, manifest: dsl.Input[dsl.Artifact], rollout: dsl.Input[dsl.Artifact]) -> str:
     """Start the rollout of a KServe InferenceService (`manifest`) to `model`, by the steps in `rollout`.
 

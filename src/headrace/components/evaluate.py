@@ -5,9 +5,10 @@ from typing import NamedTuple
 from kfp import dsl
 
 import headrace
+from headrace.components import PYTHON_IMAGE
 
 
-@dsl.component(packages_to_install=[f"headrace=={headrace.__version__}"])
+@dsl.component(base_image=PYTHON_IMAGE, packages_to_install=[f"headrace=={headrace.__version__}"])
 def evaluate(
     model: dsl.Input[dsl.Model], holdout: dsl.Input[dsl.Dataset], label: str, registered_name: str,
     metrics: dsl.Output[dsl.Metrics], curve: dsl.Output[dsl.ClassificationMetrics], min_auc: float = 0.5,

@@ -3,9 +3,10 @@
 from kfp import dsl
 
 import headrace
+from headrace.components import PYTHON_IMAGE
 
 
-@dsl.component(packages_to_install=[f"headrace=={headrace.__version__}"])
+@dsl.component(base_image=PYTHON_IMAGE, packages_to_install=[f"headrace=={headrace.__version__}"])
 def register(model: dsl.Input[dsl.Model], metrics: dsl.Input[dsl.Metrics], name: str, data_version: str) -> str:
     """Log a saved MLflow model in MLflow and register it as the challenger; returns `models:/NAME/VERSION`.
 

@@ -3,9 +3,10 @@
 from kfp import dsl
 
 import headrace
+from headrace.components import PYTHON_IMAGE
 
 
-@dsl.component(packages_to_install=[f"headrace=={headrace.__version__}"])
+@dsl.component(base_image=PYTHON_IMAGE, packages_to_install=[f"headrace=={headrace.__version__}"])
 def validate(
     data: dsl.Input[dsl.Dataset], suite: dsl.Input[dsl.Artifact], metrics: dsl.Output[dsl.Metrics],
     report: dsl.Output[dsl.HTML],

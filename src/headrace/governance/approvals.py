@@ -97,6 +97,27 @@ def open_gate(
     return gate_id
 
 
+def withdraw(connection: sqlite3.Connection, subjects: str, *, at: float, actor: str, reason: str) -> None:
+    """Close the gates that wait and whose subject starts with `subjects`, inside the caller's transaction."""
+    waiting = connection.execute(
+        "SELECT id, subject FROM gate WHERE state = 'waiting' AND substr(subject, 1, ?) = ?", (len(subjects), subjects)
+    ).fetchall()
+    for row in waiting:
+        connection.execute("UPDATE gate SET state = 'expired', decided_at = ? WHERE id = ?", (at, row["id"]))
+        events.append(
+            connection, at=at, actor=actor, kind="gate.expired", subject=f"gate/{row['id']}", reason=reason,
+            data={"about": row["subject"]},
+        )  # fmt: skip
+
+
+def set_aside(connection: sqlite3.Connection, subject: str) -> None:
+    """Let the next question about `subject` be a new one; a gate that was rejected or has expired stays on record."""
+    connection.execute(
+        "UPDATE gate SET subject = subject || '#' || id WHERE subject = ? AND state IN ('rejected', 'expired')",
+        (subject,),
+    )
+
+
 def decide(
     database: Database,
     gate_id: str,
@@ -111,17 +132,11 @@ def decide(
 
     Raises:
         NotFoundError: no such gate.
-        UsageError: a value that the gate does not ask for.
+        UsageError: a value that the gate does not ask for, or that is none of its choices.
         ConflictError: the gate is closed already, or this person has spoken.
     """
     before = gate(database, gate_id)
-    unknown = sorted(set(values or {}) - set(before.parameters))
-    if unknown:
-        raise UsageError(
-            f"the gate does not ask for {', '.join(unknown)}",
-            where=f"gate {gate_id}",
-            remedy=f"It asks for: {', '.join(before.parameters) or 'nothing but a decision'}.",
-        )
+    _refuse_wrong_values(before, values or {})
     with database.transaction() as connection:
         _refuse_late(connection, gate_id, actor)
         connection.execute(
@@ -156,6 +171,22 @@ def gate_of(database: Database, subject: str) -> Gate | None:
     """The gate that was opened for a subject, if any."""
     row = database.one("SELECT * FROM gate WHERE subject = ?", (subject,))
     return _gate(database, row) if row else None
+
+
+def _refuse_wrong_values(gate: Gate, values: Mapping[str, Any]) -> None:
+    unknown = sorted(set(values) - set(gate.parameters))
+    if unknown:
+        raise UsageError(
+            f"the gate does not ask for {', '.join(unknown)}",
+            where=f"gate {gate.id}",
+            remedy=f"It asks for: {', '.join(gate.parameters) or 'nothing but a decision'}.",
+        )
+    for name, value in values.items():
+        choices = gate.parameters[name].get("enum")
+        if choices and value not in choices:
+            raise UsageError(
+                f"{name} must be one of {', '.join(map(str, choices))}, not {value}", where=f"gate {gate.id}"
+            )
 
 
 def _refuse_late(connection: sqlite3.Connection, gate_id: str, actor: str) -> None:

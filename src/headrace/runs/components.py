@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from headrace.contracts.pipeline_spec.document import PipelineDocument
-from headrace.errors import UnsupportedError
+from headrace.errors import HeadraceError, UnsupportedError
 
 GATE_IMAGE = "kfp://human-input"
 
@@ -24,6 +24,8 @@ PRELOADABLE = (
 
 # Installed by the SDK's own prelude; the worker brings them along.
 _OWN_PACKAGES = {"kfp", "typing-extensions"}
+
+_PIP_OPTIONS_WITH_VALUES = {"--index-url", "--extra-index-url", "--trusted-host"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def refuse_unsupported(document: PipelineDocument) -> None:
 def gaps(document: PipelineDocument) -> list[tuple[str, str, str]]:
     """What the embedded engine cannot do for this pipeline: component, problem, remedy."""
     found = []
-    for name, component in document.spec.components.items():
+    for name, component in sorted(document.spec.components.items()):
         if component.WhichOneof("implementation") != "executor_label":
             continue
         executor = document.executors[component.executor_label]
@@ -101,10 +103,27 @@ def _container_gaps(container: Any) -> list[tuple[str, str]]:
 def _packages(command: list[str]) -> tuple[str, ...]:
     """The requirements in the SDK's install prelude, without its own."""
     packages = []
-    for part in command[:-1]:
-        for line in re.findall(r"-m pip install ([^&\n]*)", part):
-            packages += [word for word in shlex.split(line) if not word.startswith("-")]
+    for line in "\n".join(command[:-1]).splitlines():
+        if "-m pip install " in line:
+            packages += _installs(line)
     return tuple(p for p in packages if re.split(r"[^\w-]", p)[0].lower() not in _OWN_PACKAGES)
+
+
+def _installs(line: str) -> list[str]:
+    """What a line of shell gives to `pip install`, all commands in it together."""
+    words = shlex.shlex(line, posix=True, punctuation_chars="&")
+    words.whitespace_split = True
+    words.commenters = ""
+    found, before, inside = [], "", False
+    for word in words:
+        if word == "install" and before == "pip":
+            inside = True
+        elif word == "&&":
+            inside = False
+        elif inside and not word.startswith("-") and before not in _PIP_OPTIONS_WITH_VALUES:
+            found.append(word)
+        before = word
+    return found
 
 
 def _satisfied(requirement: str) -> bool:
@@ -157,8 +176,13 @@ def gate_request(arguments: list[str]) -> GateRequest:
 
     `arguments[0]` is JSON: {"question": …, "parameters": {name: {"description", "default", "enum"}}, "required": 1};
     then pairs of `--evidence.NAME` and a value. The shape follows KFP's proposal for human input (issue 14413).
+
+    Raises:
+        HeadraceError: `arguments[0]` is something else.
     """
-    asked = json.loads(arguments[0])
+    asked = _json_or_text(arguments[0]) if arguments else ""
+    if not isinstance(asked, dict):
+        raise HeadraceError(f"a gate asks in a JSON object, and this is none: {asked}")
     evidence = {
         name.removeprefix("--evidence."): _json_or_text(value)
         for name, value in zip(arguments[1::2], arguments[2::2], strict=False)

@@ -8,10 +8,12 @@ queued again. No finished task runs twice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from headrace.governance import approvals
 from headrace.processes import alive, created, kill_session
 from headrace.runs import cache, components, transitions
 from headrace.runs.executor_input import Outputs, executor_input, read_outputs
-from headrace.runs.executors.warm import WarmExecutor, Work
-from headrace.runs.executors.warm_parent import RESULT_FILE
+from headrace.runs.executors.warm import NotStartedError, WarmExecutor, Work
+from headrace.runs.executors.warm_parent import RESULT_FILE, claim
 from headrace.runs.inputs import filled, job_placeholders
 from headrace.runs.model import Plan, ReadyTask, RunContext, State, TaskFact
 from headrace.runs.planner import plan
@@ -34,7 +36,7 @@ from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
 
 POLL_SECONDS = 0.1
-LIVENESS_SECONDS = 1.0
+MAX_NOT_STARTED = 3
 
 
 class _Attempt:
@@ -72,6 +74,7 @@ class _Run:
         self.not_before: dict[str, float] = {}
         self.attempts: dict[str, _Attempt] = {}
         self.starting: set[str] = set()
+        self.not_started: Counter[str] = Counter()
         self.changed = True
 
     def plan(self) -> Plan:
@@ -105,7 +108,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._executor = WarmExecutor(self._on_exit)
         self._background: set[asyncio.Task[None]] = set()
-        self._last_liveness = 0.0
+        self._one_by_one = asyncio.Lock()
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Drive every unfinished run that no living engine owns, until `stop` is set."""
@@ -145,11 +148,11 @@ class Engine:
 
     async def _close(self) -> None:
         """End what this engine has started. Tasks that were cut off are queued again by the next engine."""
+        if self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
             for attempt in run.attempts.values():
                 kill_session(attempt.pid, attempt.process_created)
-        if self._background:
-            await asyncio.gather(*self._background, return_exceptions=True)
         await self._executor.close()
         self._lock.release()
         self._lock.path.unlink(missing_ok=True)
@@ -191,16 +194,21 @@ class Engine:
     def _recover(self, run: _Run, row: Any) -> None:
         """An attempt of a dead engine: adopt it when its process lives or left a result, else queue the task again."""
         path, directory = row["path"], Path(row["directory"])
-        living = alive(row["pid"], row["process_created"])
-        if not living and not (directory / RESULT_FILE).exists():
-            transitions.requeue_lost(self.database, run.id, path, self.clock.now())
-            run.facts[path] = TaskFact(State.PENDING)
+        pid, born = row["pid"], row["process_created"]
+        if pid is None:
+            pid, born = _claimed(directory)
+        if not alive(pid, born) and not (directory / RESULT_FILE).exists():
+            self._lost(run, path)
             return
         # To find the task as it was planned, plan as if it had not been started.
         facts = {name: fact for name, fact in run.facts.items() if name != path}
         ready = plan(run.document, run.arguments, facts, run.context).ready
         task = next(task for task in ready if task.path == path)
-        run.attempts[path] = _Attempt(task, row["number"], directory, row["pid"] or 0, row["process_created"] or 0.0)
+        run.attempts[path] = _Attempt(task, row["number"], directory, pid or 0, born or 0.0)
+
+    def _lost(self, run: _Run, path: str) -> None:
+        transitions.requeue_lost(self.database, run.id, path, self.clock.now())
+        run.facts[path] = TaskFact(State.PENDING)
 
     # One step
 
@@ -223,7 +231,7 @@ class Engine:
             return
         self._start_ready(run, planned)
         if not run.busy and not run.changed:
-            self._rest_at_gates(run, row["state"])
+            self._rest_at_gates(run)
 
     def _start_ready(self, run: _Run, planned: Plan) -> None:
         now = self.clock.now()
@@ -234,23 +242,29 @@ class Engine:
                 # Whatever ends first wakes the loop; then this run is planned again.
                 run.changed = True
                 return
-            run.starting.add(task.path)
-            job = asyncio.create_task(self._start(run, task))
-            self._background.add(job)
-            job.add_done_callback(self._background.discard)
+            self._work_on(run, task, self._dispatch(run, task))
 
-    async def _start(self, run: _Run, task: ReadyTask) -> None:
-        """Do what the task's executor asks: import, ask, reuse, or start a process."""
+    def _work_on(self, run: _Run, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
+        """Do some work for a task beside the loop."""
+        run.starting.add(task.path)
+        job = asyncio.create_task(self._guarded(run, task, work))
+        self._background.add(job)
+        job.add_done_callback(self._background.discard)
+
+    async def _guarded(self, run: _Run, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await self._dispatch(run, task)
+            await work
         except (HeadraceError, OSError) as error:
             self._failed(run, task, str(error))
+        except Exception as error:  # noqa: BLE001 - else the run would wait for ever for a task that nobody does
+            self._failed(run, task, f"{type(error).__name__}: {error}")
         finally:
             run.starting.discard(task.path)
             run.changed = True
             self._wake.set()
 
     async def _dispatch(self, run: _Run, task: ReadyTask) -> None:
+        """Do what the task's executor asks: import, ask, reuse, or start a process."""
         component = run.document.spec.components[task.component]
         executor = run.document.executor_of(task.component)
         if executor.WhichOneof("spec") == "importer":
@@ -295,10 +309,27 @@ class Engine:
             environment=self._environment(run, task, container),
             preload=python.imports,
         )
-        pid = await self._executor.start(work)
-        born = created(pid)
+        # A task that the warm parent has died with starts alone from then on: so the one at fault takes no other along.
+        alone = self._one_by_one if run.not_started[task.path] else contextlib.nullcontext()
+        try:
+            async with alone:
+                pid = await self._executor.start(work)
+            born = created(pid)
+        except NotStartedError:
+            known, born = _claimed(directory)
+            if known is None:
+                self._not_started(run, task)
+                return
+            pid = known
         transitions.record_process(self.database, run.id, task.path, number, pid=pid, process_created=born)
         run.attempts[task.path] = _Attempt(task, number, directory, pid, born)
+
+    def _not_started(self, run: _Run, task: ReadyTask) -> None:
+        """Queue a task again that the warm parent took with it; one that does so each time is at fault itself."""
+        run.not_started[task.path] += 1
+        if run.not_started[task.path] >= MAX_NOT_STARTED:
+            raise HeadraceError(f"the warm parent died {MAX_NOT_STARTED} times when it was to start the task")
+        self._lost(run, task.path)
 
     def _environment(self, run: _Run, task: ReadyTask, container: Any) -> dict[str, str]:
         environment = {**self.environment, **run.environment, "HEADRACE_TASK": task.path}
@@ -323,28 +354,18 @@ class Engine:
         for attempt in list(run.attempts.values()):
             if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
                 del run.attempts[attempt.task.path]
-                run.starting.add(attempt.task.path)
-                job = asyncio.create_task(self._commit(run, attempt))
-                self._background.add(job)
-                job.add_done_callback(self._background.discard)
+                self._work_on(run, attempt.task, self._commit(run, attempt))
 
     async def _commit(self, run: _Run, attempt: _Attempt) -> None:
         task = attempt.task
-        try:
-            result = _result(attempt)
-            if result["exit_code"] == 0:
-                component = run.document.spec.components[task.component]
-                given = executor_input(task, component, attempt.directory)
-                outputs = await asyncio.to_thread(read_outputs, component, given, attempt.directory)
-                self._succeeded(run, task, outputs)
-            else:
-                self._failed(run, task, result["error"])
-        except (HeadraceError, OSError) as error:
-            self._failed(run, task, str(error))
-        finally:
-            run.starting.discard(task.path)
-            run.changed = True
-            self._wake.set()
+        result = _result(attempt)
+        if result["exit_code"] != 0:
+            self._failed(run, task, result["error"])
+            return
+        component = run.document.spec.components[task.component]
+        given = executor_input(task, component, attempt.directory)
+        outputs = await asyncio.to_thread(read_outputs, component, given, attempt.directory)
+        self._succeeded(run, task, outputs)
 
     def _succeeded(
         self, run: _Run, task: ReadyTask, outputs: Outputs, *, cache_key: str = "", cached: bool = False
@@ -397,10 +418,10 @@ class Engine:
                 who = f"{gate.state} by {last.actor}: {last.reason}" if last else gate.state
                 self._failed(run, task, who)
 
-    def _rest_at_gates(self, run: _Run, state: str) -> None:
+    def _rest_at_gates(self, run: _Run) -> None:
         waits = any(fact.state is State.PAUSED for fact in run.facts.values())
         pending = any(fact.state is State.PENDING for fact in run.facts.values())
-        if waits and not pending and state == "RUNNING":
+        if waits and not pending:
             transitions.pause_run(self.database, run.id, self.clock.now())
 
     def _backoff_over(self, run: _Run) -> bool:
@@ -425,6 +446,12 @@ class Engine:
 def log_path(home: Home, run_id: str, path: str, attempt: int) -> Path:
     """Where an attempt's output goes."""
     return home.logs / "runs" / run_id / f"{path.replace('/', '.')}.{attempt}.log"
+
+
+def _claimed(directory: Path) -> tuple[int | None, float]:
+    """The process that does the attempt in `directory`, though nobody was told of it; (None, 0.0): none, ever."""
+    directory.mkdir(parents=True, exist_ok=True)
+    return claim(str(directory), None)
 
 
 def _result(attempt: _Attempt) -> dict[str, Any]:

@@ -17,7 +17,7 @@ OUTPUT_FILE = "executor_output.json"
 
 
 class OutputError(HeadraceError):
-    """A component ended well, but without an output that it declares."""
+    """A component ended well, but an output that it declares is not there or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def read_outputs(component: Any, given: Mapping[str, Any], directory: Path) -> O
     """Read what the component left behind, and digest its artifacts.
 
     Raises:
-        OutputError: a declared output parameter was not written.
+        OutputError: a declared output parameter was not written, or cannot be read.
     """
     told = _told(directory)
     parameters = {}
@@ -71,6 +71,8 @@ def _told(directory: Path) -> dict[str, Any]:
         told: dict[str, Any] = json.loads((directory / OUTPUT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise OutputError(f"the component wrote an {OUTPUT_FILE} that cannot be read: {error}") from error
     return told
 
 
@@ -78,11 +80,13 @@ def _parameter(name: str, spec: Any, told: Mapping[str, Any], given: Mapping[str
     if name in told.get("parameterValues", {}):
         return values.normal(told["parameterValues"][name], spec.parameter_type)
     file = Path(given["outputs"]["parameters"][name]["outputFile"])
-    if file.is_file():
-        return values.from_text(file.read_text(encoding="utf-8"), spec.parameter_type)
-    if spec.is_optional:
-        return None
-    raise OutputError(f"the component ended without its output parameter {name}")
+    if not file.is_file():
+        raise OutputError(f"the component ended without its output parameter {name}")
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise OutputError(f"the component's output parameter {name} is not UTF-8 text: {error}") from error
+    return values.from_text(text, spec.parameter_type)
 
 
 def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
@@ -94,9 +98,10 @@ def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
 
 
 def _described(artifact: Artifact) -> dict[str, Any]:
-    path = Path(artifact.get("custom_path") or artifact.get("customPath") or artifact["uri"])
+    uri = artifact.get("custom_path") or artifact.get("customPath") or artifact["uri"]
+    path = Path(uri)
     described = {key: artifact[key] for key in ("name", "type", "uri", "metadata") if key in artifact}
-    described["uri"] = str(path)
+    described["uri"] = uri
     described["metadata"] = values.normal(dict(artifact.get("metadata") or {}))
     described["digest"] = content.digest(path) if path.exists() else ""
     described["bytes"] = content.size(path) if path.exists() else 0

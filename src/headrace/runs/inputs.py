@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.contracts.pipeline_spec import values
+from headrace.errors import HeadraceError
 from headrace.runs.conditions import select
 from headrace.runs.model import Artifact, NodeResult, RunContext, State
 
-_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>.+?)(?P=quote)\]\}\}")
+_INPUT = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>[^'\"]+)(?P=quote)\]\}\}")
 MISSING = object()
 
 
@@ -86,7 +88,7 @@ def final_status(producer: NodeResult, source: Any, scope: Scope) -> dict[str, A
 
     Source: pipeline_spec.proto, PipelineTaskFinalStatus; the state words are SUCCEEDED and FAILED.
     """
-    failed = producer.state is not State.SUCCEEDED and producer.state is not State.SKIPPED
+    failed = producer.blocked or producer.state not in (State.SUCCEEDED, State.SKIPPED)
     error = {"code": 1, "message": producer.message} if failed else {"code": 0, "message": ""}
     return {
         "state": "FAILED" if failed else "SUCCEEDED",
@@ -137,16 +139,22 @@ def job_placeholders(context: RunContext, path: str) -> dict[str, str]:
 
 
 def loop_items(iterator: Any, parameters: Mapping[str, Any], context: RunContext, path: str) -> list[Any]:
-    """The items of a ParameterIteratorSpec: a constant list, or an input that holds a list."""
+    """The items of a ParameterIteratorSpec: a constant list, or an input that holds a list.
+
+    Raises:
+        HeadraceError: it holds something else.
+    """
     if iterator.items.WhichOneof("kind") == "raw":
-        text = _INPUT.sub(lambda f: values.to_text(parameters.get(f["name"], f[0])), iterator.items.raw)
+        items: Any = _INPUT.sub(lambda f: values.to_text(parameters.get(f["name"], f[0])), iterator.items.raw)
         for placeholder, value in job_placeholders(context, path).items():
-            text = text.replace(placeholder, value)
-        items = json.loads(text)
+            items = items.replace(placeholder, value)
     else:
-        items = parameters[iterator.items.input_parameter]
-        if isinstance(items, str):
+        items = parameters.get(iterator.items.input_parameter)
+    if isinstance(items, str):
+        with contextlib.suppress(ValueError):
             items = json.loads(items)
+    if not isinstance(items, list):
+        raise HeadraceError(f"the loop {path} needs a list, and got {values.to_text(items)}")
     return [values.normal(item) for item in items]
 
 

@@ -9,13 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.contracts.pipeline_spec.document import PipelineDocument, dependencies
+from headrace.errors import HeadraceError
 from headrace.runs import inputs
-from headrace.runs.conditions import ConditionError, holds
+from headrace.runs.conditions import holds
 from headrace.runs.inputs import Scope
 from headrace.runs.model import Artifact, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
 
 _ALL_COMPLETED = 2  # PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
 _WAITING = NodeResult(State.PENDING)
+_Iteration = tuple[dict[str, Any], dict[str, Sequence[Artifact]]]
 DEFAULT_BACKOFF_FACTOR = 2.0
 DEFAULT_BACKOFF_MAX_SECONDS = 3600.0
 
@@ -65,10 +67,10 @@ class _Evaluation:
                 return self._without_inputs(given.missing, upstream, regardless)
             if task.trigger_policy.condition and not holds(task.trigger_policy.condition, given.parameters):
                 return NodeResult(State.SKIPPED)
-        except ConditionError as error:
+            if task.WhichOneof("iterator"):
+                return self.loop(task, component, path, self._iterations(task, path, given))
+        except HeadraceError as error:
             return NodeResult(State.FAILED, message=str(error))
-        if task.WhichOneof("iterator"):
-            return self.loop(task, component, path, given)
         return self.node(task, component, path, given.parameters, given.artifacts)
 
     def _without_inputs(self, missing: tuple[str, ...], upstream: list[NodeResult], regardless: bool) -> NodeResult:
@@ -78,12 +80,12 @@ class _Evaluation:
             return NodeResult(State.SKIPPED, blocked=True, message=message)
         return NodeResult(State.FAILED, message=message)
 
-    def loop(self, task: Any, component: Any, path: str, given: inputs.Resolved) -> NodeResult:
+    def loop(self, task: Any, component: Any, path: str, iterations: list[_Iteration]) -> NodeResult:
         """One group an item; at most `parallelismLimit` of them unfinished at a time (0: no limit)."""
         limit = task.iterator_policy.parallelism_limit or None
         results: list[NodeResult] = []
         open_iterations = 0
-        for index, (parameters, artifacts) in enumerate(self._iterations(task, path, given)):
+        for index, (parameters, artifacts) in enumerate(iterations):
             if limit is not None and open_iterations >= limit:
                 results.append(_WAITING)
                 continue
@@ -94,9 +96,7 @@ class _Evaluation:
         self.groups[path] = outcome
         return outcome
 
-    def _iterations(
-        self, task: Any, path: str, given: inputs.Resolved
-    ) -> list[tuple[dict[str, Any], dict[str, Sequence[Artifact]]]]:
+    def _iterations(self, task: Any, path: str, given: inputs.Resolved) -> list[_Iteration]:
         if task.WhichOneof("iterator") == "artifact_iterator":
             items = given.artifacts[task.artifact_iterator.items.input_artifact]
             item_input = task.artifact_iterator.item_input
@@ -104,6 +104,22 @@ class _Evaluation:
         iterator = task.parameter_iterator
         values = inputs.loop_items(iterator, given.parameters, self.context, path)
         return [({**given.parameters, iterator.item_input: value}, given.artifacts) for value in values]
+
+    def tries(
+        self,
+        task: Any,
+        component: Any,
+        path: str,
+        parameters: Mapping[str, Any],
+        artifacts: Mapping[str, Sequence[Artifact]],
+    ) -> NodeResult:
+        """A group, as a whole again after a failure while its retry policy allows; try N > 0 is at `path~N`."""
+        outcome = self.group(component, path, parameters, artifacts)
+        for number in range(1, task.retry_policy.max_retry_count + 1):
+            if outcome.state is not State.FAILED:
+                break
+            outcome = self.group(component, f"{path}~{number}", parameters, artifacts)
+        return outcome
 
     def node(
         self,
@@ -114,7 +130,7 @@ class _Evaluation:
         artifacts: Mapping[str, Sequence[Artifact]],
     ) -> NodeResult:
         if component.WhichOneof("implementation") == "dag":
-            return self.group(component, path, parameters, artifacts)
+            return self.tries(task, component, path, parameters, artifacts)
         fact = self.facts.get(path)
         if fact is None or fact.state is State.PENDING:
             self.ready.append(_ready(task, path, parameters, artifacts))

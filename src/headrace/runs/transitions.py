@@ -178,16 +178,20 @@ def fail(database: Database, run_id: str, task: ReadyTask, message: str, at: flo
 def requeue_lost(database: Database, run_id: str, path: str, at: float) -> None:
     """An attempt whose process is gone without a result: the task is tried again, and no retry is used up."""
     with database.transaction() as connection:
-        connection.execute(
-            "UPDATE task SET state = 'PENDING' WHERE run_id = ? AND path = ? AND state = 'RUNNING'", (run_id, path)
+        landed = _update(
+            connection,
+            "UPDATE task SET state = 'PENDING' WHERE run_id = ? AND path = ? AND state = 'RUNNING'",
+            (run_id, path),
         )
-        _close_attempt(connection, run_id, path, "LOST", "its process ended with the engine", at)
-        _tell(connection, at, "task.requeued", _subject(run_id, path))
+        if landed:
+            _close_attempt(connection, run_id, path, "LOST", "its process ended with what had started it", at)
+            _tell(connection, at, "task.requeued", _subject(run_id, path))
 
 
 def cancel_tasks(database: Database, run_id: str, at: float) -> None:
-    """Everything of a run that is not finished becomes CANCELED."""
+    """Everything of a run that is not finished becomes CANCELED; its gates ask no more."""
     with database.transaction() as connection:
+        approvals.withdraw(connection, _subject(run_id, ""), at=at, actor=ENGINE, reason="its run was canceled")
         connection.execute(
             "UPDATE task SET state = 'CANCELED', finished_at = ?"
             " WHERE run_id = ? AND state IN ('PENDING', 'RUNNING', 'PAUSED')",
@@ -223,6 +227,8 @@ def request_cancel(database: Database, run_id: str, *, actor: str, reason: str, 
 def retry_run(database: Database, run_id: str, *, actor: str, reason: str, at: float) -> list[str]:
     """Queue a failed or canceled run again, keeping what succeeded; the paths that will be tried again.
 
+    A gate among them asks anew.
+
     Raises:
         NotFoundError: no such run.
         ConflictError: it is not finished, or succeeded.
@@ -241,6 +247,8 @@ def retry_run(database: Database, run_id: str, *, actor: str, reason: str, at: f
             )
         ]
         if landed:
+            for path in paths:
+                approvals.set_aside(connection, _subject(run_id, path))
             connection.execute(
                 "UPDATE task SET state = 'PENDING', failures = 0, not_before = 0, message = '', finished_at = NULL"
                 " WHERE run_id = ? AND state IN ('FAILED', 'CANCELED')",

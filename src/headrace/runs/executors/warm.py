@@ -31,6 +31,10 @@ QUIET = {
 _LINE_LIMIT = 64 * 1024 * 1024
 
 
+class NotStartedError(HeadraceError):
+    """The warm parent died before it told that the work has started."""
+
+
 @dataclass(frozen=True)
 class Work:
     """One attempt: a component's code, its function, its input, and where it works and writes its log."""
@@ -64,7 +68,7 @@ class WarmExecutor:
         """Start the work and return its process id.
 
         Raises:
-            HeadraceError: the warm parent died before it could.
+            NotStartedError: the warm parent died first; the work may have started nevertheless.
         """
         async with self._starting:
             process = await self._parent()
@@ -112,7 +116,7 @@ class WarmExecutor:
         await process.wait()
         for forked in self._waiting.values():
             if not forked.done():
-                forked.set_exception(HeadraceError("the warm parent died before it could start the task"))
+                forked.set_exception(NotStartedError("the warm parent died before it could start the task"))
         self._waiting.clear()
 
 

@@ -7,8 +7,8 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
     a child's end
         ->  {"exited": pid, "status": code}
 
-The end of stdin ends the parent. Children are in sessions of their own and go on without it; each leaves
-`result.json` in its directory as the last thing that it does.
+The end of stdin ends the parent. Children are in sessions of their own and go on without it; each claims its
+directory as the first thing that it does and leaves `result.json` there as the last.
 """
 
 from __future__ import annotations
@@ -24,13 +24,32 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+from headrace.processes import created
+
 RESULT_FILE = "result.json"
+CLAIM = "claim"
 CODE_FILE = "ephemeral_component.py"
 INPUT_FILE = "executor_input.json"
+# Training must not take the processor from the models that answer live requests on the same machine.
+NICENESS = 10
+
+
+def claim(directory: str, pid: int | None) -> tuple[int | None, float]:
+    """Who does the attempt in this directory, and when it was started: the process `pid`, unless another was first.
+
+    None claims it for nobody: a process that was asked to do it and has not begun never will.
+    """
+    place = os.path.join(directory, CLAIM)
+    # A symbolic link is made once, and whole or not at all; what it says need not exist.
+    with contextlib.suppress(FileExistsError):
+        os.symlink(json.dumps([pid, created(pid) if pid else 0.0]), place)
+    first, since = json.loads(os.readlink(place))
+    return first, since
 
 
 def main() -> None:
     """Serve until stdin ends."""
+    os.nice(NICENESS)
     sys.dont_write_bytecode = True
     importlib.import_module("kfp.dsl.executor_main")
     wakeup_read, wakeup_write = os.pipe()
@@ -86,6 +105,9 @@ def _reap() -> None:
             return
         if pid == 0:
             return
+        # What a task has started ends with it, as in a container.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
         _say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
@@ -101,6 +123,8 @@ def _child(request: dict[str, Any]) -> NoReturn:
     outcome: dict[str, Any] = {"exit_code": 1, "error": "the task's process could not be set up"}
     try:
         _settle(request)
+        if claim(directory, os.getpid())[0] != os.getpid():
+            os._exit(0)
         outcome = _execute(request)
     except BaseException as error:  # noqa: BLE001 - whatever it was, the engine is told
         traceback.print_exc()

@@ -1,0 +1,141 @@
+from functools import partial
+
+import pytest
+from kfp import dsl
+
+import headrace
+from headrace.errors import HeadraceError, UnsupportedError
+from headrace.runs import components, queries
+
+component = partial(dsl.component, base_image="python:3.12")
+
+
+def _container(document, name):
+    return document.executor_of(f"comp-{name}").container
+
+
+@component(
+    packages_to_install=["pandas>=2", "numpy ; python_version < '3'", "a[extra]==1.0", "b_c @ https://x/y.whl?z&k"],
+    pip_index_urls=["https://index.example/simple", "https://more.example/simple"],
+    pip_trusted_hosts=["index.example"],
+)
+def wanting() -> int:
+    return 1
+
+
+@component
+def plain() -> int:
+    return 1
+
+
+@dsl.container_component
+def shell():
+    return dsl.ContainerSpec(image="alpine:3", command=["echo"], args=["hello"])
+
+
+def test_the_packages_of_a_component_are_read_from_its_install_prelude(document):
+    found = components.python_component(_container(document(wanting), "wanting"))
+    assert found.function == "wanting"
+    assert "def wanting() -> int" in found.code
+    assert found.packages == (
+        "pandas>=2", "numpy ; python_version < '3'", "a[extra]==1.0", "b_c @ https://x/y.whl?z&k",
+    )  # fmt: skip
+
+
+def test_the_prelude_of_the_sdk_itself_wants_nothing(document):
+    assert components.python_component(_container(document(plain), "plain")).packages == ()
+
+
+def test_a_container_is_no_python_component(document):
+    assert components.python_component(_container(document(shell), "shell")) is None
+
+
+@component(packages_to_install=[f"headrace=={headrace.__version__}", "pandas>=2", "no-such ; python_version < '3'"])
+def content() -> int:
+    return 1
+
+
+@component(packages_to_install=["pandas>=99"])
+def too_new() -> int:
+    return 1
+
+
+@component(packages_to_install=["no-such-package[extra]>=1"])
+def unknown() -> int:
+    return 1
+
+
+@dsl.pipeline
+def several():
+    plain()
+    shell()
+    too_new()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "problem", "remedy"),
+    [
+        (shell, "component shell runs the container image alpine:3", "lightweight Python component"),
+        (too_new, r"component too-new needs the package pandas>=99, which is installed as version \d",
+         r"uv pip install 'pandas>=99'"),
+        (unknown, r"component unknown needs the package no-such-package\[extra\]>=1, which is not installed",
+         r"uv pip install 'no-such-package\[extra\]>=1'"),
+        (several, r"component shell .* \(and 1 more\)", "lightweight"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_here_is_refused_before_anything_runs(runner, compiled, wanted, problem, remedy):
+    with pytest.raises(UnsupportedError, match=problem) as raised:
+        runner.create(compiled(wanted))
+    assert raised.match(remedy)
+    assert raised.value.where == "test.yaml"
+    assert queries.list_runs(runner.database) == []
+
+
+def test_packages_that_are_there_are_no_gap(document):
+    assert components.gaps(document(content)) == []
+
+
+def test_a_component_whose_packages_are_there_runs(run):
+    assert run(content).outputs == {"Output": 1}
+
+
+CODE = """
+import os, sklearn.linear_model as lm
+from pandas import DataFrame
+
+def f():
+    import numpy as np
+    from mlflow.sklearn import log_model
+    from . import sklearn
+    from threading import Thread
+"""
+
+
+def test_only_libraries_that_are_safe_to_fork_are_imported_beforehand():
+    found = components.PythonComponent(CODE, "f", ())
+    assert found.imports == ("mlflow.sklearn", "numpy", "pandas", "sklearn.linear_model")
+    assert {name.partition(".")[0] for name in found.imports} <= set(components.PRELOADABLE)
+
+
+def test_code_with_a_fault_is_left_to_its_task_to_report():
+    assert components.PythonComponent("def f(:\n", "f", ()).imports == ()
+
+
+def test_a_gate_asks_with_evidence_and_values():
+    request = components.gate_request(
+        ['{"question": "Deploy?", "parameters": {"weight": {"default": 5}}, "required": 2}',
+         "--evidence.score", "0.75", "--evidence.summary", "better: it's", "--evidence.alone"]
+    )  # fmt: skip
+    assert request == components.GateRequest(
+        "Deploy?", {"weight": {"default": 5}}, {"score": 0.75, "summary": "better: it's"}, 2
+    )
+
+
+def test_a_gate_has_defaults():
+    assert components.gate_request(["{}"]) == components.GateRequest("Go on?", {}, {}, 1)
+
+
+@pytest.mark.parametrize("arguments", [[], ["Deploy?"], ["[1]"], ['{"question": "x"']])
+def test_a_gate_that_does_not_ask_in_json_is_refused(arguments):
+    with pytest.raises(HeadraceError):
+        components.gate_request(arguments)

@@ -1,0 +1,277 @@
+"""What goes wrong in a task is told in words, and takes nothing else with it."""
+
+import asyncio
+from functools import partial
+
+import pytest
+from kfp import dsl
+
+from headrace.runs.engine import Engine, log_path
+
+component = partial(dsl.component, base_image="python:3.12")
+
+
+@component
+def word(text: str = "word") -> str:
+    return text
+
+
+@component
+def end(how: str) -> str:
+    import os
+    import signal
+    import sys
+
+    def deep():
+        raise RuntimeError("two\nlines")
+
+    print("before the end")  # noqa: T201
+    if how == "raise":
+        deep()
+    elif how == "exit":
+        sys.exit(3)
+    elif how == "exit with words":
+        sys.exit("no more sugar")
+    elif how == "vanish":
+        os._exit(0)
+    elif how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "interrupt":
+        raise KeyboardInterrupt
+    elif how == "wrong type":
+        return 7
+    elif how == "missing module":
+        import no_such_module  # noqa: F401
+    return "fine"
+
+
+@dsl.pipeline
+def ending(how: str) -> str:
+    return end(how=how).output
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("raise", "RuntimeError: two\nlines"),
+        ("exit", "the component called sys.exit(3)"),
+        ("exit with words", "the component called sys.exit(no more sugar)"),
+        ("vanish", "the task's process ended without a result"),
+        ("killed", "the task's process was killed by SIGKILL (the machine may be out of memory)"),
+        ("interrupt", "KeyboardInterrupt"),
+        ("wrong type", "ValueError: Function `end` returned value of type <class 'int'>; want type <class 'str'>"),
+        ("missing module", "ModuleNotFoundError: No module named 'no_such_module'"),
+    ],
+)
+def test_a_task_that_ends_badly_fails_with_the_reason(run, home, how, message):
+    result = run(ending, how=how)
+    assert (result.state, result.outputs) == ("FAILED", {})
+    assert result.error == f"task end: {message}"
+    assert result.tasks["end"]["message"] == message
+    assert log_path(home, result.run_id, "end", 1).read_text().startswith("before the end\n")
+
+
+def test_the_log_has_the_traceback_from_the_component_on(run, home):
+    log = log_path(home, run(ending, how="raise").run_id, "end", 1).read_text()
+    assert "Traceback (most recent call last)" in log
+    assert "in deep" in log
+    assert 'raise RuntimeError("two\\nlines")' in log
+    assert "headrace" not in log.replace(str(home.path), "")
+
+
+def test_leaving_early_with_zero_is_no_failure_where_nothing_is_owed(run):
+    result = run(leave)
+    assert (result.state, result.error) == ("SUCCEEDED", "")
+
+
+@component
+def leave():
+    import sys
+
+    sys.exit(0)
+
+
+@component
+def write_outputs(how: str, text: dsl.OutputPath(str), number: dsl.OutputPath(int)):
+    import sys
+    from pathlib import Path
+
+    if how != "nothing":
+        Path(text).write_text("said")
+    Path(number).write_text("7")
+    if how == "bytes":
+        Path(text).write_bytes(b"\xff\xfe\x00")
+    if how == "garbage":
+        Path(number).parents[1].joinpath("executor_output.json").write_text("{")
+        sys.exit(0)
+
+
+@dsl.pipeline
+def owing(how: str):
+    write_outputs(how=how)
+
+
+def test_outputs_may_be_written_to_files(run):
+    result = run(owing, how="well")
+    assert result.state == "SUCCEEDED", result.error
+    assert result.tasks["write-outputs"]["outputs"] == {"text": "said", "number": 7}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("nothing", "the component ended without its output parameter text"),
+        ("bytes", "output parameter text is not UTF-8 text"),
+        ("garbage", "executor_output.json that cannot be read"),
+    ],
+)
+def test_outputs_that_are_missing_or_cannot_be_read_fail_the_task(run, how, message):
+    result = run(owing, how=how)
+    assert result.state == "FAILED"
+    assert message in result.error
+
+
+@component
+def listed(items: dsl.OutputPath(list)):
+    from pathlib import Path
+
+    Path(items).write_text("three apples")
+
+
+@dsl.pipeline
+def over_no_list():
+    word()
+    with dsl.ParallelFor(listed().outputs["items"]) as item:
+        word(text=item)
+
+
+def test_a_loop_over_what_is_no_list_fails_the_run_and_not_the_engine(run):
+    result = run(over_no_list)
+    assert result.state == "FAILED"
+    assert result.error == "the loop for-loop-1 needs a list, and got three apples"
+    assert result.tasks["word"]["state"] == "SUCCEEDED"
+
+
+@dsl.pipeline
+def independent() -> str:
+    broken = end(how="raise")
+    word(text=broken.output)
+    first = word(text="first")
+    with dsl.ParallelFor(["raise", "well"], parallelism=1) as how:
+        end(how=how)
+    return word(text=first.output).output
+
+
+def test_what_does_not_need_the_failed_task_goes_on(run):
+    result = run(independent)
+    assert result.state == "FAILED"
+    assert {path: task["state"] for path, task in result.tasks.items()} == {
+        "end": "FAILED", "for-loop-2/0/end-2": "FAILED", "for-loop-2/1/end-2": "SUCCEEDED",
+        "word-2": "SUCCEEDED", "word-3": "SUCCEEDED",
+    }  # fmt: skip
+    assert result.outputs == {"Output": "first"}
+    assert sorted(line.partition(":")[0] for line in result.error.splitlines() if line.startswith("task")) == [
+        "task end", "task for-loop-2/0/end-2",
+    ]  # fmt: skip
+
+
+@component
+def fickle(counter: str, fails: int) -> int:
+    from pathlib import Path
+
+    with Path(counter).open("a") as stream:
+        stream.write("x")
+    times = len(Path(counter).read_text())
+    if times <= fails:
+        raise OSError(f"try {times}")
+    return times
+
+
+@dsl.pipeline
+def trying(counter: str, fails: int) -> int:
+    return fickle(counter=counter, fails=fails).set_retry(num_retries=2, backoff_duration="3600s").output
+
+
+class LeapingClock:
+    """Tells a time that is half an hour later whenever it is asked."""
+
+    def __init__(self):
+        self.time = 1_000_000.0
+
+    def now(self):
+        self.time += 1800
+        return self.time
+
+
+@pytest.fixture
+def drive(home, database, runner):
+    def drive_with(run_id, clock):
+        asyncio.run(Engine(home=home, database=database, clock=clock, environment={}).drive(run_id))
+        return runner.result(run_id)
+
+    return drive_with
+
+
+def _attempts(database, run_id):
+    return database.query("SELECT * FROM attempt WHERE run_id = ? ORDER BY number", (run_id,))
+
+
+def test_a_failed_task_is_tried_again_after_a_growing_backoff(runner, compiled, drive, database, home, tmp_path):
+    created = runner.create(compiled(trying), {"counter": str(tmp_path / "counter"), "fails": 2})
+    result = drive(created, LeapingClock())
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": 3}), result.error
+    tries = _attempts(database, created)
+    assert [row["state"] for row in tries] == ["FAILED", "FAILED", "SUCCEEDED"]
+    assert [row["message"] for row in tries] == ["OSError: try 1", "OSError: try 2", ""]
+    assert tries[1]["started_at"] - tries[0]["finished_at"] >= 3600
+    assert tries[2]["started_at"] - tries[1]["finished_at"] >= 7200
+    assert len({row["directory"] for row in tries}) == 3
+    assert "try 1" in log_path(home, created, "fickle", 1).read_text()
+    assert "try 2" in log_path(home, created, "fickle", 2).read_text()
+
+
+def test_a_task_that_has_used_up_its_tries_fails(runner, compiled, drive, database, tmp_path):
+    created = runner.create(compiled(trying), {"counter": str(tmp_path / "counter"), "fails": 9})
+    result = drive(created, LeapingClock())
+    assert (result.state, result.error) == ("FAILED", "task fickle: OSError: try 3")
+    assert len(_attempts(database, created)) == 3
+
+
+@dsl.pipeline
+def shaky(counter: str) -> int:
+    word()
+    return fickle(counter=counter, fails=1).output
+
+
+@dsl.pipeline
+def trying_groups(counter: str) -> int:
+    return shaky(counter=counter).set_retry(num_retries=1).output
+
+
+def test_a_pipeline_inside_is_tried_again_and_the_run_succeeds(run, tmp_path):
+    result = run(trying_groups, counter=str(tmp_path / "counter"))
+    assert (result.state, result.outputs, result.error) == ("SUCCEEDED", {"Output": 2}, "")
+    assert {path: task["state"] for path, task in result.tasks.items()} == {
+        "shaky/word": "SUCCEEDED", "shaky/fickle": "FAILED", "shaky~1/word": "SUCCEEDED", "shaky~1/fickle": "SUCCEEDED",
+    }  # fmt: skip
+
+
+@component
+def deadly() -> str:
+    import xgboost
+
+    return xgboost.__name__
+
+
+@dsl.pipeline
+def with_deadly():
+    word()
+    deadly()
+
+
+def test_a_library_that_cannot_be_imported_beforehand_fails_its_task_and_no_other(run, tmp_path, monkeypatch):
+    (tmp_path / "xgboost.py").write_text("import os; os._exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    result = run(with_deadly)
+    assert result.error == "task deadly: the warm parent died 3 times when it was to start the task"
+    assert result.tasks["word"]["state"] == "SUCCEEDED"

@@ -1,0 +1,184 @@
+"""A gate pauses its run until people have decided."""
+
+import json
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+from kfp import dsl
+
+from headrace.errors import UsageError
+from headrace.governance import approvals
+from headrace.runs import transitions
+from headrace.store import events
+
+component = partial(dsl.component, base_image="python:3.12")
+
+
+@component
+def work(text: str) -> str:
+    return text
+
+
+@dsl.container_component
+def ask(
+    what: str, score: float, decision: dsl.OutputPath(str), decided_by: dsl.OutputPath(str),
+    reason: dsl.OutputPath(str), weight: dsl.OutputPath(int),
+):  # fmt: skip
+    asked = {"question": "Go on?", "parameters": {"weight": {"description": "percent", "default": 5}}, "required": 2}
+    return dsl.ContainerSpec(
+        image="kfp://human-input",
+        command=["wait"],
+        args=[json.dumps(asked), "--evidence.what", what, "--evidence.score", score],
+    )
+
+
+@dsl.container_component
+def confirm(what: str):
+    return dsl.ContainerSpec(image="kfp://human-input", args=['{"description": "Sure?"}', "--evidence.what", what])
+
+
+class Answer(NamedTuple):
+    decision: str
+    decided_by: str
+    reason: str
+    weight: int
+    after: str
+
+
+@dsl.pipeline
+def gated() -> Answer:
+    before = work(text="candidate")
+    asked = ask(what=before.output, score=0.75)
+    after = work(text="after").after(asked)
+    told = asked.outputs
+    return Answer(told["decision"], told["decided_by"], told["reason"], told["weight"], after.output)
+
+
+def decide(database, actor, approve=True, gate=None, **more):
+    gate = gate or approvals.gates(database, "waiting")[0]
+    return approvals.decide(database, gate.id, at=2e9, actor=actor, approve=approve, reason=f"says {actor}", **more)
+
+
+def test_a_run_pauses_at_a_gate_and_says_what_is_asked(run, database):
+    result = run(gated)
+    assert result.state == "PAUSED"
+    assert {path: task["state"] for path, task in result.tasks.items()} == {"work": "SUCCEEDED", "ask": "PAUSED"}
+    (gate,) = approvals.gates(database, "waiting")
+    assert (gate.question, gate.required) == ("Go on?", 2)
+    assert gate.subject == f"run/{result.run_id}/task/ask"
+    assert gate.evidence == {"what": "candidate", "score": 0.75}
+
+
+def test_a_run_goes_on_with_what_was_submitted_once_enough_people_agree(run, runner, database):
+    paused = run(gated)
+    decide(database, "user:ann")
+    assert runner.drive(paused.run_id).state == "PAUSED"
+    decide(database, "user:bob", values={"weight": 20})
+    result = runner.drive(paused.run_id)
+    assert result.state == "SUCCEEDED", result.error
+    assert result.outputs == {
+        "decision": "approved", "decided_by": "user:bob", "reason": "says user:bob", "weight": 20, "after": "after",
+    }  # fmt: skip
+    kinds = [event.kind for event in events.read(database) if event.subject == f"run/{paused.run_id}"]
+    assert kinds == ["run.created", "run.started", "run.paused", "run.recovered", "run.recovered", "run.resumed",
+                     "run.succeeded"]  # fmt: skip
+    assert {path: task["attempt"] for path, task in result.tasks.items()} == {"work": 1, "ask": 0, "work-2": 1}
+
+
+def test_what_nobody_filled_in_has_its_default(run, runner, database):
+    paused = run(gated)
+    for actor in ("user:ann", "user:bob"):
+        decide(database, actor)
+    assert runner.drive(paused.run_id).outputs["weight"] == 5
+
+
+def test_a_rejection_fails_the_task_with_who_and_why(run, runner, database):
+    paused = run(gated)
+    decide(database, "user:ann", approve=False)
+    result = runner.drive(paused.run_id)
+    assert (result.state, result.error) == ("FAILED", "task ask: rejected by user:ann: says user:ann")
+    assert sorted(result.tasks) == ["ask", "work"]
+
+
+@dsl.pipeline
+def two_gates() -> str:
+    one = confirm(what="one")
+    confirm(what="two")
+    work(text="beside")
+    return work(text="last").after(one).output
+
+
+def test_the_rest_goes_on_before_the_run_pauses(run):
+    result = run(two_gates)
+    assert result.state == "PAUSED"
+    assert result.tasks["work"]["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_a_run_pauses_again_while_another_gate_is_open(run, runner, database, first):
+    paused = run(two_gates)
+    gates = {gate.evidence["what"]: gate for gate in approvals.gates(database, "waiting")}
+    decide(database, "user:ann", gate=gates.pop(first))
+    again = runner.drive(paused.run_id)
+    assert again.state == "PAUSED"
+    assert ("work-2" in again.tasks) is (first == "one")
+    decide(database, "user:ann", gate=gates.popitem()[1])
+    assert runner.drive(paused.run_id).outputs == {"Output": "last"}
+
+
+def test_a_paused_run_can_be_cancelled_and_its_gate_asks_no_more(run, runner, database):
+    paused = run(two_gates)
+    transitions.request_cancel(database, paused.run_id, actor="user:ann", reason="", at=2e9)
+    result = runner.drive(paused.run_id)
+    assert result.state == "CANCELED"
+    assert approvals.gates(database, "waiting") == []
+
+
+def test_a_retry_of_a_rejected_run_asks_again(run, runner, database):
+    paused = run(two_gates)
+    for gate in approvals.gates(database, "waiting"):
+        decide(database, "user:ann", approve=False, gate=gate)
+    assert runner.drive(paused.run_id).state == "FAILED"
+    transitions.retry_run(database, paused.run_id, actor="user:ann", reason="", at=2e9)
+    assert runner.drive(paused.run_id).state == "PAUSED"
+    for gate in approvals.gates(database, "waiting"):
+        decide(database, "user:ann", gate=gate)
+    assert runner.drive(paused.run_id).state == "SUCCEEDED"
+
+
+@dsl.container_component
+def misasked(what: str):
+    return dsl.ContainerSpec(image="kfp://human-input", args=[f'{{"question": "Deploy {what}?"}}'])
+
+
+@dsl.pipeline
+def asking_of(what: str):
+    misasked(what=what)
+
+
+def test_a_question_that_is_no_json_fails_its_task(run):
+    result = run(asking_of, what='the "new" one')
+    assert result.state == "FAILED"
+    assert result.error.startswith(
+        'task misasked: a gate asks in a JSON object, and this is none: {"question": "Deploy the "new"'
+    )
+
+
+@dsl.container_component
+def pick(weight: dsl.OutputPath(int)):
+    asked = {"question": "How much?", "parameters": {"weight": {"default": 5, "enum": [5, 10]}}}
+    return dsl.ContainerSpec(image="kfp://human-input", args=[json.dumps(asked)])
+
+
+@dsl.pipeline
+def picking() -> int:
+    return pick().outputs["weight"]
+
+
+def test_a_value_that_is_none_of_the_choices_is_refused(run, runner, database):
+    paused = run(picking)
+    with pytest.raises(UsageError, match="weight must be one of 5, 10, not 7"):
+        decide(database, "user:ann", values={"weight": 7})
+    decide(database, "user:ann", values={"weight": 10})
+    assert runner.drive(paused.run_id).outputs == {"Output": 10}

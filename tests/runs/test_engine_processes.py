@@ -1,0 +1,182 @@
+"""What becomes of the processes of a run that is cancelled, stopped or ends; several runs in one engine."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from headrace.clock import SystemClock
+from headrace.runs import transitions
+from headrace.runs.engine import Engine
+
+component = partial(dsl.component, base_image="python:3.12")
+
+
+@component
+def family(folder: str, how: str = "wait") -> str:
+    """Start a child, and one in a session of its own that has a child again; then do as told."""
+    import os
+    import signal
+    import subprocess
+    import sys
+    import time
+    from pathlib import Path
+
+    child = "import subprocess, sys; subprocess.run(['sleep', '60'])"
+    near = subprocess.Popen(["sleep", "60"])
+    far = subprocess.Popen([sys.executable, "-S", "-c", child], start_new_session=how == "wait")
+    pids = f"{os.getpid()} {near.pid} {far.pid}"
+    Path(folder, "pids.new").write_text(pids)
+    Path(folder, "pids.new").rename(Path(folder, "pids"))
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    while how == "wait" and not Path(folder, "go").exists():
+        time.sleep(0.01)
+    for process in (near, far) if how == "wait" else ():
+        process.kill()
+    return how
+
+
+@component
+def word(text: str) -> str:
+    return text
+
+
+@dsl.pipeline
+def one_family(folder: str, how: str = "wait") -> str:
+    done = family(folder=folder, how=how)
+    word(text="beside")
+    return word(text=done.output).output
+
+
+@pytest.fixture
+def engine(home, database):
+    return lambda **more: Engine(home=home, database=database, clock=SystemClock(), environment={}, **more)
+
+
+async def _until(condition):
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - it waits for another process
+            await asyncio.sleep(0.01)
+
+
+def _pids(folder):
+    return [int(pid) for pid in (folder / "pids").read_text().split()]
+
+
+def test_cancelling_a_run_ends_every_process_of_it(runner, compiled, database, engine, gone, tmp_path):
+    created = runner.create(compiled(one_family), {"folder": str(tmp_path)})
+
+    async def scenario():
+        driving = asyncio.create_task(engine().drive(created))
+        await _until((tmp_path / "pids").exists)
+        transitions.request_cancel(database, created, actor="user:ann", reason="wrong data", at=2e9)
+        await driving
+
+    asyncio.run(scenario())
+    gone(_pids(tmp_path))
+    result = runner.result(created)
+    assert (result.state, result.tasks["family"]["state"]) == ("CANCELED", "CANCELED")
+    assert "word-2" not in result.tasks
+    (attempt,) = database.query("SELECT state FROM attempt WHERE path = 'family'")
+    assert attempt["state"] == "CANCELED"
+
+
+def test_a_run_that_nobody_drives_is_cancelled_by_the_next_engine(runner, compiled, database):
+    created = runner.create(compiled(one_family), {"folder": "/nowhere"})
+    transitions.request_cancel(database, created, actor="user:ann", reason="", at=2e9)
+    result = runner.drive(created)
+    assert (result.state, result.tasks) == ("CANCELED", {})
+
+
+@pytest.mark.parametrize(("how", "state"), [("leave", "SUCCEEDED"), ("killed", "FAILED")])
+def test_what_a_task_leaves_behind_ends_with_it(run, gone, tmp_path, how, state):
+    result = run(one_family, folder=str(tmp_path), how=how)
+    assert result.state == state, result.error
+    gone(_pids(tmp_path))
+
+
+def test_an_engine_that_is_stopped_leaves_no_process_and_the_next_one_goes_on(
+    runner, compiled, database, engine, gone, tmp_path
+):
+    created = runner.create(compiled(one_family), {"folder": str(tmp_path)})
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = asyncio.create_task(engine().serve(stop))
+        await _until((tmp_path / "pids").exists)
+        stop.set()
+        await serving
+
+    asyncio.run(scenario())
+    gone(_pids(tmp_path))
+    assert runner.result(created).state == "RUNNING"
+
+    (tmp_path / "go").touch()
+    result = runner.drive(created)
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "wait"}), result.error
+    tries = database.query("SELECT state FROM attempt WHERE path = 'family' ORDER BY number")
+    assert [row["state"] for row in tries] == ["LOST", "SUCCEEDED"]
+    assert result.tasks["word"]["attempt"] == 1
+
+
+@component
+def step(journal: str, name: str) -> str:
+    from pathlib import Path
+
+    with Path(journal).open("a") as stream:
+        stream.write(f"{name}\n")
+    return name
+
+
+@dsl.pipeline
+def steps(journal: str, name: str):
+    first = step(journal=journal, name=name)
+    step(journal=journal, name=first.output)
+
+
+def test_one_engine_drives_many_runs_and_each_step_once(runner, compiled, engine, tmp_path):
+    journal = tmp_path / "journal"
+    text = compiled(steps)
+    created = [runner.create(text, {"journal": str(journal), "name": f"run {n}"}) for n in range(6)]
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = asyncio.create_task(engine(parallel=3).serve(stop))
+        await _until(lambda: all(runner.result(one).state == "SUCCEEDED" for one in created))
+        stop.set()
+        await serving
+
+    asyncio.run(scenario())
+    assert sorted(journal.read_text().splitlines()) == sorted(f"run {n}" for n in range(6) for _ in range(2))
+
+
+def test_two_engines_share_the_runs_and_do_none_twice(runner, compiled, engine, database, tmp_path):
+    journal = tmp_path / "journal"
+    created = [
+        runner.create(compiled(steps), {"journal": str(journal), "name": f"run {n}"}, caching=False) for n in range(4)
+    ]
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = [asyncio.create_task(engine().serve(stop)) for _ in range(2)]
+        await _until(lambda: all(runner.result(one).state == "SUCCEEDED" for one in created))
+        stop.set()
+        await asyncio.gather(*serving)
+
+    asyncio.run(scenario())
+    assert len(journal.read_text().splitlines()) == 8
+    assert not database.query("SELECT * FROM attempt WHERE number > 1 OR state != 'SUCCEEDED'")
+
+
+def test_a_run_whose_document_cannot_be_read_fails_and_the_engine_goes_on(runner, compiled, database, tmp_path):
+    broken, whole = (
+        runner.create(compiled(steps), {"journal": str(tmp_path / "journal"), "name": name}) for name in "ab"
+    )
+    with database.transaction() as connection:
+        connection.execute("UPDATE run SET document = 'not: a pipeline' WHERE id = ?", (broken,))
+    assert "not a PipelineSpec" in runner.drive(broken).error
+    assert runner.drive(whole).state == "SUCCEEDED"
+    assert Path(tmp_path / "journal").read_text() == "b\nb\n"
