@@ -5,8 +5,9 @@ Format: https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_
 
 from __future__ import annotations
 
+import graphlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -151,6 +152,10 @@ def _check(document: PipelineDocument) -> None:
     _check_component(document, "root", spec.root)
     for name, component in spec.components.items():
         _check_component(document, f"components.{name}", component)
+    contained = {
+        name: [task.component_ref.name for task in c.dag.tasks.values()] for name, c in spec.components.items()
+    }
+    _refuse_cycle(document, "components", contained, "contains itself")
 
 
 def _check_component(document: PipelineDocument, path: str, component: Any) -> None:
@@ -165,6 +170,20 @@ def _check_component(document: PipelineDocument, path: str, component: Any) -> N
         for producer in dependencies(task):
             if producer not in component.dag.tasks:
                 raise _dangling(document, field, producer)
+    waits = {name: dependencies(task) for name, task in component.dag.tasks.items()}
+    _refuse_cycle(document, f"{path}.dag.tasks", waits, "waits for itself")
+
+
+def _refuse_cycle(document: PipelineDocument, field: str, edges: Mapping[str, Iterable[str]], problem: str) -> None:
+    try:
+        graphlib.TopologicalSorter(edges).prepare()
+    except graphlib.CycleError as error:
+        raise DocumentError(
+            f"{problem}: {' > '.join(reversed(error.args[1]))}",
+            file=document.file,
+            field=field,
+            remedy="Compile the pipeline again.",
+        ) from error
 
 
 def dependencies(task: Any) -> set[str]:

@@ -1,0 +1,62 @@
+"""What is wrong with a compiled pipeline is said before anything runs, with the file and the field."""
+
+import pytest
+import yaml
+
+from headrace.contracts import pipeline_spec
+from headrace.errors import DocumentError
+
+
+def _document(tasks, components=None):
+    leaf = {"executorLabel": "exec-leaf"}
+    return yaml.safe_dump(
+        {
+            "pipelineInfo": {"name": "p"},
+            "schemaVersion": "2.1.0",
+            "root": {"dag": {"tasks": tasks}},
+            "components": {"comp-leaf": leaf, **(components or {})},
+            "deploymentSpec": {"executors": {"exec-leaf": {"container": {"image": "python", "command": ["true"]}}}},
+        }
+    )
+
+
+def _task(component="comp-leaf", after=()):
+    return {"componentRef": {"name": component}, "dependentTasks": list(after)}
+
+
+def _refusal(text):
+    with pytest.raises(DocumentError) as caught:
+        pipeline_spec.parse(text, "p.yaml")
+    assert caught.value.file == "p.yaml"
+    return f"{caught.value.field} {caught.value.problem}"
+
+
+def test_a_pipeline_of_tasks_in_order_is_read():
+    document = pipeline_spec.parse(_document({"a": _task(), "b": _task(after=["a"])}), "p.yaml")
+    assert document.name == "p"
+    assert sorted(document.spec.root.dag.tasks) == ["a", "b"]
+
+
+def test_tasks_that_wait_for_each_other_are_refused():
+    told = _refusal(_document({"a": _task(after=["b"]), "b": _task(after=["a"])}))
+    assert "root.dag.tasks" in told
+    assert "waits for itself" in told
+
+
+def test_a_component_that_contains_itself_is_refused():
+    inner = {"comp-inner": {"dag": {"tasks": {"again": _task("comp-inner")}}}}
+    told = _refusal(_document({"a": _task("comp-inner")}, inner))
+    assert "comp-inner > comp-inner" in told
+
+
+@pytest.mark.parametrize(
+    ("tasks", "named"),
+    [({"a": _task("comp-missing")}, "comp-missing"), ({"a": _task(after=["nobody"])}, "nobody")],
+)
+def test_references_that_lead_nowhere_are_named(tasks, named):
+    assert f'refers to "{named}"' in _refusal(_document(tasks))
+
+
+@pytest.mark.parametrize("text", ["a: [", "just text", "pipelineInfo: {name: p}", "pipelineInfo: {nome: p}"])
+def test_what_is_no_compiled_pipeline_is_refused(text):
+    assert _refusal(text)
