@@ -16,7 +16,11 @@ from headrace.contracts.marked_yaml import MarkedDocument, Path
 API_VERSION = "serving.kserve.io/v1beta1"
 FORMATS = ("mlflow", "sklearn")
 DEFAULT_TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = (0.001, 86400.0)
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def parse(text: str, file: str) -> InferenceService:
         model_name=_model_name(document, model) or name,
         environment=_environment(document, model),
         threads=_threads(document, model),
-        timeout_seconds=document.typed((*predictor, "timeout"), float, DEFAULT_TIMEOUT_SECONDS),
+        timeout_seconds=_timeout(document, (*predictor, "timeout")),
     )
 
 
@@ -85,6 +89,12 @@ def _check_head(document: MarkedDocument) -> None:
         raise document.error(
             ("metadata", "name"), f"{name!r} is not a name: lower-case letters, digits and -", "As in: delay."
         )
+    namespace = document.typed(("metadata", "namespace"), str, "default")
+    if not _NAMESPACE.fullmatch(namespace):
+        raise document.error(
+            ("metadata", "namespace"), f"{namespace!r} is not a name: lower-case letters, digits and -",
+            "As in: default.",
+        )  # fmt: skip
     document.table(("spec", "predictor"), required=True)
 
 
@@ -121,7 +131,18 @@ def _model_name(document: MarkedDocument, model: Path) -> str:
             raise document.error((*model, "args", index), f"{argument!r} is not an argument that Headrace knows",
                                  "Known: --model_name=NAME.")  # fmt: skip
         name = found[1]
+        if not _MODEL_NAME.fullmatch(name):
+            raise document.error((*model, "args", index), f"{name!r} is not a name for a path: letters, digits, . _ -",
+                                 "As in: --model_name=delay.")  # fmt: skip
     return name
+
+
+def _timeout(document: MarkedDocument, path: Path) -> float:
+    seconds: float = document.typed(path, float, DEFAULT_TIMEOUT_SECONDS)
+    shortest, longest = TIMEOUT_SECONDS
+    if not shortest <= seconds <= longest:
+        raise document.error(path, f"must be from {shortest:g} to {longest:g} seconds, not {seconds:g}")
+    return seconds
 
 
 def _environment(document: MarkedDocument, model: Path) -> tuple[tuple[str, str], ...]:
@@ -129,7 +150,10 @@ def _environment(document: MarkedDocument, model: Path) -> tuple[tuple[str, str]
     for index, _ in enumerate(document.typed((*model, "env"), list, [])):
         path: Path = (*model, "env", index)
         document.only(path, ("name", "value"))
-        pairs.append((document.typed((*path, "name"), str, ""), document.typed((*path, "value"), str, "")))
+        name = document.typed((*path, "name"), str, "")
+        if not _VARIABLE.fullmatch(name):
+            raise document.error((*path, "name"), f"{name!r} is not a name of a variable", "As in: COLOUR.")
+        pairs.append((name, document.typed((*path, "value"), str, "")))
     return tuple(pairs)
 
 

@@ -78,8 +78,13 @@ def parse(text: str, file: str) -> MarkedDocument:
     """
     import yaml
 
+    lines: dict[Path, int] = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+        _walk(node, (), lines)
+    except RecursionError as error:
+        raise DocumentError("an alias refers to itself, or it is nested too deep", file=file) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise DocumentError(
@@ -88,9 +93,7 @@ def parse(text: str, file: str) -> MarkedDocument:
         ) from error  # fmt: skip
     if not isinstance(node, yaml.MappingNode):
         raise DocumentError("holds no YAML mapping", file=file, remedy="Write it as kind: … and spec: ….")
-    lines: dict[Path, int] = {}
-    _walk(node, (), lines)
-    return MarkedDocument(yaml.safe_load(text), lines, file)
+    return MarkedDocument(data, lines, file)
 
 
 def dotted(path: Path) -> str:
@@ -104,6 +107,8 @@ def dotted(path: Path) -> str:
 def _walk(node: Any, path: Path, lines: dict[Path, int]) -> None:
     import yaml
 
+    if node is None:
+        return
     lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:

@@ -93,7 +93,7 @@ def record_labels(home: Home, service: str, labels: Sequence[tuple[str, Any]], a
         connection.execute("BEGIN IMMEDIATE")
         connection.executemany(
             "INSERT INTO label (id, value, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-            [(prediction_id, json.dumps(value), at) for prediction_id, value in labels],
+            [(prediction_id, _text(value), at) for prediction_id, value in labels],
         )
         known = sum(
             connection.execute("SELECT 1 FROM prediction WHERE id = ?", (prediction_id,)).fetchone() is not None
@@ -130,7 +130,7 @@ def _insert(connection: sqlite3.Connection, revision: str, batch: list[tuple[str
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT INTO prediction (id, revision, output, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(prediction_id, revision, json.dumps(output), at) for prediction_id, output, at in batch],
+        [(prediction_id, revision, _text(output), at) for prediction_id, output, at in batch],
     )
     connection.execute("COMMIT")
 
@@ -141,3 +141,14 @@ def _trim(connection: sqlite3.Connection) -> None:
         (KEPT_PREDICTIONS,),
     )
     connection.execute("DELETE FROM label WHERE at < (SELECT min(at) FROM prediction)")
+
+
+def _text(value: Any) -> str:
+    """A value as JSON, for comparing. JSON knows one kind of number, so 1.0 is 1; what is no JSON becomes text."""
+    return json.dumps(_plain(value), default=str)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -99,14 +100,14 @@ class RevisionServers:
         """See that the revision's server runs: start it, find it again, or tell that it has failed.
 
         A server that dies is started again, at most `MAX_STARTS` times in a row; one that was ready for
-        `STEADY_SECONDS` starts a new row.
+        `STEADY_SECONDS` starts a new row. One that is on its way out ends first.
         """
         revision = get(self.database, revision_id)
         self._reap()
         if revision.state == "failed":
             return revision
         if alive(revision.pid, revision.process_created):
-            return self._look(revision)
+            return self.stop(revision_id) if revision.state == "stopped" else self._look(revision)
         steady = revision.state == "ready" and self.clock.now() - revision.updated_at > STEADY_SECONDS
         if revision.state in ("starting", "ready") and revision.starts >= MAX_STARTS and not steady:
             return self._move(revision, "failed", message=self._last_words(revision))
@@ -118,7 +119,8 @@ class RevisionServers:
         if alive(revision.pid, revision.process_created):
             assert revision.pid is not None
             overdue = revision.state == "stopped" and self.clock.now() - revision.updated_at > DRAIN_SECONDS
-            os.kill(revision.pid, signal.SIGKILL if overdue else signal.SIGTERM)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(revision.pid, signal.SIGKILL if overdue else signal.SIGTERM)
         self._reap()
         if revision.state in ("stopped", "failed"):
             return revision

@@ -21,6 +21,8 @@ from headrace.errors import HeadraceError, NotFoundError, UsageError
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CHECK_SECONDS = 3.0
+# What MLflow answers for an unknown model or version, and for an unknown alias.
+_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/]+))")
 
 
@@ -80,6 +82,7 @@ class ModelRegistry:
         Raises:
             NotFoundError: no such model, version or alias.
             UsageError: not such an address.
+            HeadraceError: MLflow fails.
         """
         found = _MODEL.fullmatch(uri)
         if found is None:
@@ -94,6 +97,8 @@ class ModelRegistry:
             else:
                 told = self.client.get_model_version(found["name"], found["version"])
         except MlflowException as error:
+            if error.error_code not in _ABSENT:
+                raise HeadraceError(f"MLflow fails: {error}", where=self.tracking_uri) from error
             raise NotFoundError(
                 f"the registry has no model {uri}",
                 where=self.tracking_uri,
@@ -180,7 +185,7 @@ class ModelRegistry:
         try:
             known = client.search_model_versions(f"name = '{name}' and tag.`headrace.key` = '{key}'")
             if known:
-                return self.version(f"models:/{name}/{known[0].version}")
+                return self._challenge(self.version(f"models:/{name}/{known[0].version}"))
             with mlflow.start_run(experiment_id=self._experiment(name), run_name=run_name, tags=dict(tags)) as run:
                 mlflow.log_params({key: str(value)[:500] for key, value in parameters.items()})
                 mlflow.log_metrics(dict(metrics))
@@ -192,10 +197,19 @@ class ModelRegistry:
             made = client.create_model_version(
                 name, f"{run.info.artifact_uri}/model", run.info.run_id, tags={**tags, "headrace.key": key}
             )
-            client.set_registered_model_alias(name, CHALLENGER, made.version)
+            return self._challenge(self.version(f"models:/{name}/{made.version}"))
         except mlflow.MlflowException as error:
             raise HeadraceError(f"MLflow refuses the model: {error}", where=self.tracking_uri) from error
-        return self.version(f"models:/{name}/{made.version}")
+
+    def _challenge(self, version: ModelVersion) -> ModelVersion:
+        """Make it the challenger, unless a newer one is, or a rollout has judged it already."""
+        try:
+            newest = self.version(f"models:/{version.name}@{CHALLENGER}").version
+        except NotFoundError:
+            newest = 0
+        if version.version > newest and "headrace.rollout" not in version.tags:
+            self.client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
+        return version
 
     def _experiment(self, name: str) -> str:
         """The id of the experiment of that name, made when it is not there."""

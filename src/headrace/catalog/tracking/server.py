@@ -11,6 +11,8 @@ import sys
 import time
 from typing import Any
 
+import psutil
+
 from headrace.processes import alive, created, kill_session
 from headrace.store.home import Home
 
@@ -35,10 +37,9 @@ class TrackingServer:
         if self._process is not None:
             self._process.poll()
         told = self._told()
-        if told and alive(told["pid"], told["created"]):
-            if told["port"] == self.port:
-                return
-            self.stop()
+        if told and alive(told["pid"], told["created"]) and told["port"] == self.port:
+            return
+        self.stop()
         command = [
             sys.executable, "-W", "ignore", "-m", "mlflow", "server",
             "--backend-store-uri", self.home.mlflow_uri,
@@ -54,7 +55,7 @@ class TrackingServer:
         self._record.write_text(json.dumps({"pid": pid, "created": created(pid), "port": self.port}))
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and what it left behind when it was killed."""
         told = self._told()
         if told and alive(told["pid"], told["created"]):
             with contextlib.suppress(ProcessLookupError):
@@ -68,6 +69,10 @@ class TrackingServer:
         if self._process is not None:
             self._process.wait()
             self._process = None
+        if told and not psutil.pid_exists(told["pid"]):
+            # The process that listens is a child of the one that was started, and outlives it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(told["pid"], signal.SIGKILL)
         self._record.unlink(missing_ok=True)
 
     def _told(self) -> dict[str, Any] | None:

@@ -7,6 +7,8 @@ from headrace.control.rollouts import request, rows
 from headrace.errors import ConflictError, UsageError
 from headrace.store.database import Database
 
+_PAUSED_BY = "paused by "
+
 
 def promote(database: Database, rollout_id: str, *, actor: str, reason: str, at: float) -> None:
     """Go on: end a pause, or skip the analysis that the rollout waits for; one held by a person only goes on.
@@ -17,7 +19,7 @@ def promote(database: Database, rollout_id: str, *, actor: str, reason: str, at:
     """
     row = _active(database, rollout_id)
     kind = row.current.kind if row.current else ""
-    skip = kind == "pause" or (kind == "analysis" and row.state == "Progressing")
+    skip = kind == "pause" or (kind == "analysis" and not row.message.startswith(_PAUSED_BY))
     with database.transaction() as connection:
         landed = connection.execute(
             "UPDATE rollout SET state = 'Progressing', message = '', step = step + ?, step_since = ?"
@@ -41,7 +43,7 @@ def pause(database: Database, rollout_id: str, *, actor: str, reason: str, at: f
     with database.transaction() as connection:
         landed = connection.execute(
             "UPDATE rollout SET state = 'Paused', message = ? WHERE id = ? AND state = 'Progressing'",
-            (f"paused by {actor}", row.id),
+            (f"{_PAUSED_BY}{actor}", row.id),
         ).rowcount
         if landed:
             rows.tell(connection, row, "rollout.paused", at, reason=reason, actor=actor)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from headrace.clock import Clock
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.ports import Registry
+from headrace.control.rollouts.rows import RolloutRow
+from headrace.errors import NotFoundError
 from headrace.serving import revisions
 from headrace.store.database import Database
 
@@ -24,13 +26,20 @@ class Announcer:
         untold = "registry_told = 0 AND state IN ('Healthy', 'Degraded', 'Aborted')"
         for row in rows.find(self.database, untold):
             uri = revisions.get(self.database, row.to_revision).model_uri
-            if row.state == "Healthy":
-                self.registry.promoted(uri)
-            elif row.state == "Degraded":
-                self.registry.rejected(uri, row.message)
+            kind, reason = "registry.told", ""
+            try:
+                self._tell(row, uri)
+            except NotFoundError as error:
+                # Somebody deleted the version: there is nothing to tell any more, and others wait.
+                kind, reason = "registry.failed", error.problem
             with self.database.transaction() as connection:
                 connection.execute("UPDATE rollout SET registry_told = 1 WHERE id = ?", (row.id,))
-                rows.tell(
-                    connection, row, "registry.told", self.clock.now(), data={"model": uri, "state": row.state}
-                )  # fmt: skip
+                about = {"model": uri, "state": row.state}
+                rows.tell(connection, row, kind, self.clock.now(), reason=reason, data=about)
         return SECONDS
+
+    def _tell(self, row: RolloutRow, uri: str) -> None:
+        if row.state == "Healthy":
+            self.registry.promoted(uri)
+        elif row.state == "Degraded":
+            self.registry.rejected(uri, row.message)

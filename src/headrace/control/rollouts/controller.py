@@ -59,10 +59,10 @@ class RolloutController:
             return False
         verdict = self._judge(row, now)
         if verdict is not None and verdict.outcome is Outcome.FAILED:
-            rows.record_verdict(self.database, row, verdict, now)
             return rows.finish(
-                self.database, row, "Degraded", message=verdict.summary, at=now, data={"weight": row.weight}
-            )
+                self.database, row, "Degraded", message=verdict.summary, at=now, data={"weight": row.weight},
+                verdict=verdict,
+            )  # fmt: skip
         if row.state == "Paused":
             return False
         return self._step(row, verdict, now)
@@ -78,8 +78,7 @@ class RolloutController:
                 return rows.hold(self.database, row, message="the document asks for a person to go on", at=now)
             return now - row.step_since >= step.seconds and self._go_on(row, now)
         if verdict is not None and verdict.outcome is Outcome.PASSED and self._saw_enough(row, step.min_requests):
-            rows.record_verdict(self.database, row, verdict, now)
-            return self._go_on(row, now)
+            return rows.advance(self.database, row, weight=row.weight, at=now, verdict=verdict)
         if now - row.step_since > row.document.analysis.max_duration:
             return self._undecided(row, now)
         return False

@@ -47,7 +47,7 @@ class Labels(Protocol):
 
 
 class Registry(Protocol):
-    """The model registry that hears how a rollout ended."""
+    """The model registry that hears how a rollout ended. NotFoundError: it has no such version any more."""
 
     def promoted(self, model_uri: str) -> None:
         """This model version serves now."""

@@ -88,7 +88,7 @@ def find(database: Database, where: str, parameters: Sequence[Any] = ()) -> list
     """Rollouts by a condition, oldest first."""
     return [
         from_row(row)
-        for row in database.query(f"SELECT * FROM rollout WHERE {where} ORDER BY created_at, id", tuple(parameters))
+        for row in database.query(f"SELECT * FROM rollout WHERE {where} ORDER BY created_at, rowid", tuple(parameters))
     ]
 
 
@@ -110,16 +110,18 @@ def from_row(row: sqlite3.Row) -> RolloutRow:
     )
 
 
-def advance(database: Database, row: RolloutRow, *, weight: int, at: float) -> bool:
-    """Go to the next step, with this weight in force from now on."""
+def advance(database: Database, row: RolloutRow, *, weight: int, at: float, verdict: Verdict | None = None) -> bool:
+    """Go to the next step, with this weight in force from now on; `verdict` is kept when it was what led to that."""
     with database.transaction() as connection:
         landed = _update(
             connection,
-            "UPDATE rollout SET step = step + 1, step_since = :at, weight = :weight, state = 'Progressing',"
+            "UPDATE rollout SET step = step + 1, step_since = :at, weight = :weight,"
             " traffic_since = CASE WHEN :weight > 0 THEN coalesce(traffic_since, :at) END"
-            " WHERE id = :id AND step = :step AND state IN ('Progressing', 'Paused')",
+            " WHERE id = :id AND step = :step AND state = 'Progressing'",
             {"at": at, "weight": weight, "id": row.id, "step": row.step},
         )
+        if landed and verdict is not None:
+            _keep_verdict(connection, row, verdict, at)
         if landed and weight != row.weight:
             tell(connection, row, "rollout.weight", at, data={"weight": weight, "revision": row.to_revision})
     return landed
@@ -147,10 +149,14 @@ def finish(
     message: str = "",
     actor: str = ACTOR,
     data: Mapping[str, Any] | None = None,
+    verdict: Verdict | None = None,
 ) -> bool:
-    """End a rollout: Healthy makes the new revision the stable one, everything else takes its traffic away."""
+    """End a rollout: Healthy makes the new revision the stable one, everything else takes its traffic away.
+
+    `verdict` is kept when it was what led to that.
+    """
     with database.transaction() as connection:
-        return finish_within(connection, row, state, at=at, message=message, actor=actor, data=data)
+        return finish_within(connection, row, state, at=at, message=message, actor=actor, data=data, verdict=verdict)
 
 
 def finish_within(
@@ -162,12 +168,13 @@ def finish_within(
     message: str = "",
     actor: str = ACTOR,
     data: Mapping[str, Any] | None = None,
+    verdict: Verdict | None = None,
 ) -> bool:
     """As `finish`, inside the caller's transaction."""
+    may_end = "'Progressing'" if state == "Healthy" else "'Progressing', 'Paused'"
     landed = _update(
         connection,
-        "UPDATE rollout SET state = ?, weight = ?, message = ?, finished_at = ?"
-        " WHERE id = ? AND state IN ('Progressing', 'Paused')",
+        f"UPDATE rollout SET state = ?, weight = ?, message = ?, finished_at = ? WHERE id = ? AND state IN ({may_end})",
         (state, 100 if state == "Healthy" else 0, message, at, row.id),
     )
     if landed and state == "Healthy":
@@ -176,6 +183,8 @@ def finish_within(
             " updated_at = :at WHERE name = :service",
             {"to": row.to_revision, "at": at, "service": row.service},
         )
+    if landed and verdict is not None:
+        _keep_verdict(connection, row, verdict, at)
     if landed:
         about = {"revision": row.to_revision, "from": row.from_revision, **(data or {})}
         tell(connection, row, f"rollout.{state.lower()}", at, reason=message, data=about, actor=actor)
@@ -216,21 +225,6 @@ def record_windows(
     return landed
 
 
-def record_verdict(database: Database, row: RolloutRow, verdict: Verdict, at: float) -> None:
-    """Keep a verdict that is acted on."""
-    told = verdict.to_dict()
-    with database.transaction() as connection:
-        connection.execute(
-            "INSERT INTO rollout_verdict (rollout_id, number, step, weight, at, outcome, summary, evidence)"
-            " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM rollout_verdict WHERE rollout_id = ?",
-            (
-                row.id, row.step, row.weight, at, told["outcome"], told["summary"], json.dumps(told["evidence"]),
-                row.id,
-            ),
-        )  # fmt: skip
-        tell(connection, row, "rollout.judged", at, reason=told["summary"], data={**told, "weight": row.weight})
-
-
 def windows(database: Database, rollout_id: str) -> dict[str, list[Window]]:
     """All windows of a rollout, by metric, in order."""
     found: dict[str, list[Window]] = {}
@@ -253,6 +247,17 @@ def tell(
     """An event about a rollout."""
     about = {"service": row.service, **(data or {})}
     events.append(connection, at=at, actor=actor, kind=kind, subject=f"rollout/{row.id}", reason=reason, data=about)
+
+
+def _keep_verdict(connection: sqlite3.Connection, row: RolloutRow, verdict: Verdict, at: float) -> None:
+    """A verdict that is acted on, in the transaction of the act."""
+    told = verdict.to_dict()
+    connection.execute(
+        "INSERT INTO rollout_verdict (rollout_id, number, step, weight, at, outcome, summary, evidence)"
+        " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM rollout_verdict WHERE rollout_id = ?",
+        (row.id, row.step, row.weight, at, told["outcome"], told["summary"], json.dumps(told["evidence"]), row.id),
+    )
+    tell(connection, row, "rollout.judged", at, reason=told["summary"], data={**told, "weight": row.weight})
 
 
 def _update(connection: sqlite3.Connection, sql: str, parameters: Any) -> bool:

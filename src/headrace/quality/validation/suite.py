@@ -40,8 +40,9 @@ def load_suite(path: Path) -> Any:
         try:
             made.append(_expectation_class(gx, one["type"])(**one.get("kwargs", {}), meta=one.get("meta")))
         except Exception as error:
+            name = one.get("type") if isinstance(one, dict) else one
             raise DocumentError(
-                f"{one.get('type')!r} is not an expectation that can be made: {error}", file=str(path),
+                f"{name!r} is not an expectation that can be made: {error}", file=str(path),
                 field=f"expectations[{index}]",
             ) from error  # fmt: skip
     return gx.ExpectationSuite(name=told.get("name") or path.stem, expectations=made)
@@ -94,7 +95,7 @@ def sentence(finding: dict[str, Any]) -> str:
     """One finding in words: `air_time: mean is 2.5, expected 60 to 240`."""
     name = finding["type"].removeprefix("expect_").replace("_", " ")
     head = f"{finding['column']}: {name}" if finding["column"] else name
-    expected = ", ".join(f"{key} {value}" for key, value in finding["expected"].items() if value is not None)
+    expected = ", ".join(f"{key} {_short(value)}" for key, value in finding["expected"].items() if value is not None)
     text = f"{head} ({expected})" if expected else head
     if finding["error"]:
         return f"{text}: {finding['error']}"
@@ -104,8 +105,9 @@ def sentence(finding: dict[str, Any]) -> str:
         return f"{text}: found {_short(finding['observed'])}"
     if finding["unexpected"] is None:
         return text
-    examples = f", such as {', '.join(map(_short, finding['examples'][:3]))}" if finding["examples"] else ""
-    return f"{text}: {finding['unexpected']} rows ({finding['unexpected_percent']:.1f} %) break it{examples}"
+    examples = ", ".join(_short(example) for example in finding["examples"][:3] if example is not None)
+    such = f", such as {examples}" if examples else ""
+    return f"{text}: {finding['unexpected']} rows ({finding['unexpected_percent']:.1f} %) break it{such}"
 
 
 def _short(value: Any) -> str:

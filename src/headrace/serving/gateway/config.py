@@ -82,12 +82,7 @@ def route_table(routes: Sequence[Route]) -> dict[str, Any]:
     by_path = [
         entry for route in routes for match in _paths(route.model_name) for entry in _service_routes(route, match)
     ]
-    body = json.dumps({"error": "No service answers here."})
-    nothing = {
-        "match": {"prefix": "/"},
-        "direct_response": {"status": 404, "body": {"inline_string": body}},
-        "response_headers_to_add": [_header("content-type", "application/json")],
-    }
+    nothing = _refusal({"prefix": "/"}, 404, "No service answers here.")
     table = {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": ROUTE_TABLE,
@@ -104,8 +99,7 @@ def route_table(routes: Sequence[Route]) -> dict[str, Any]:
 def _service_routes(route: Route, match: dict[str, Any]) -> list[dict[str, Any]]:
     live = [arm for arm in route.arms if arm.weight > 0]
     if not live:
-        body = json.dumps({"error": f"Service {route.service} is not ready."})
-        return [{"match": match, "direct_response": {"status": 503, "body": {"inline_string": body}}}]
+        return [_refusal(match, 503, f"Service {route.service} is not ready.")]
     weighted = [
         {
             "name": cluster_name(route, arm),
@@ -115,8 +109,17 @@ def _service_routes(route: Route, match: dict[str, Any]) -> list[dict[str, Any]]
         for arm in live
     ]
     # No retries: a request that failed on the canary must count as one, and reach nobody twice.
-    action = {"weighted_clusters": {"clusters": weighted}, "timeout": f"{route.timeout_seconds}s"}
+    action = {"weighted_clusters": {"clusters": weighted}, "timeout": f"{route.timeout_seconds:.3f}s"}
     return [{"match": match, "route": action}]
+
+
+def _refusal(match: dict[str, Any], status: int, error: str) -> dict[str, Any]:
+    """A route that Envoy itself answers, in the form of the protocol."""
+    return {
+        "match": match,
+        "direct_response": {"status": status, "body": {"inline_string": json.dumps({"error": error})}},
+        "response_headers_to_add": [_header("content-type", "application/json")],
+    }
 
 
 def _paths(name: str) -> list[dict[str, Any]]:

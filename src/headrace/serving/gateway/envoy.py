@@ -44,6 +44,7 @@ class Gateway:
         self.log = home.logs / "envoy.log"
         self.port = port
         self._record = self.folder / "envoy.json"
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start Envoy, or find the one that a server before us left running.
@@ -52,6 +53,8 @@ class Gateway:
             UsageError: no Envoy binary, or the port is taken.
             HeadraceError: Envoy does not start.
         """
+        if self._process is not None:
+            self._process.poll()
         told = self._told()
         if told and self._lives(told):
             if told["port"] == self.port:
@@ -60,6 +63,8 @@ class Gateway:
         binary = find_binary()
         require_free_port(self.port, "--gateway-port")
         admin_port = free_port()
+        while admin_port == self.port:
+            admin_port = free_port()
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, content in (("cds.json", config.clusters([])), ("rds.json", config.route_table([]))):
             if not (self.folder / name).exists():
@@ -67,31 +72,33 @@ class Gateway:
         boot = self.folder / "bootstrap.json"
         boot.write_text(json.dumps(config.bootstrap(self.folder, self.port, admin_port), indent=1))
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [
-                    binary, "-c", str(boot), "--use-dynamic-base-id", "--concurrency", "1", "--log-level", "warning",
-                ],
+            self._process = subprocess.Popen(
+                # With hot restart, Envoy asks the system for SIGTERM when the process that started it dies.
+                [binary, "-c", str(boot), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        record = {
-            "pid": process.pid, "created": created(process.pid), "port": self.port, "admin_port": admin_port,
-        }  # fmt: skip
+        pid = self._process.pid
+        record = {"pid": pid, "created": created(pid), "port": self.port, "admin_port": admin_port}
         _move_into_place(self._record, record)
-        self._await_ready(process)
+        self._await_ready(self._process)
 
     def stop(self) -> None:
         """End Envoy: running requests are answered first, as far as they end within the time for it."""
         told = self._told()
         if told and self._lives(told):
+            deadline = time.monotonic() + STOP_SECONDS
+            self._drain(told["admin_port"], deadline)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(told["pid"], signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
             while self._lives(told) and time.monotonic() < deadline:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(told["pid"], os.WNOHANG)
                 time.sleep(0.05)
             if self._lives(told):
                 os.kill(told["pid"], signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
         self._record.unlink(missing_ok=True)
 
     def apply(self, routes: Sequence[Route]) -> bool:
@@ -144,17 +151,15 @@ class Gateway:
 
     def _in_force(self, kind: str, content: dict[str, Any]) -> bool:
         """Whether Envoy says that it uses this version of the clusters (cds) or routes (rds)."""
-        name = _VERSIONS[kind]
-        query = urllib.parse.urlencode({"format": "json", "filter": f"^{re.escape(name)}$"})
-        told = (self._admin(f"/stats?{query}") or {}).get("stats", [])
-        return any(one.get("value") == content["version_info"] for one in told)
+        return bool(self._stat(_VERSIONS[kind]) == content["version_info"])
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if process.poll() is not None:
                 break
-            if self._ready():
+            # Whether the listeners are initialised: who can connect is answered.
+            if self._stat("listener_manager.workers_started") == 1:
                 return
             time.sleep(0.05)
         self.stop()
@@ -163,17 +168,19 @@ class Gateway:
             remedy="`headrace doctor` checks the Envoy binary.",
         )  # fmt: skip
 
-    def _ready(self) -> bool:
-        told = self._told()
-        if not told:
-            return False
-        try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{told['admin_port']}/ready", timeout=ADMIN_SECONDS
-            ) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+    def _drain(self, admin_port: int, deadline: float) -> None:
+        """Let nobody new in, and wait until the running requests are answered."""
+        ask = urllib.request.Request(f"http://127.0.0.1:{admin_port}/drain_listeners", method="POST")
+        with contextlib.suppress(OSError), urllib.request.urlopen(ask, timeout=ADMIN_SECONDS):
+            pass
+        while self._stat("http.gateway.downstream_rq_active") and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    def _stat(self, name: str) -> Any:
+        """The value of one of Envoy's stats; None when it does not answer, or has no such stat."""
+        query = urllib.parse.urlencode({"format": "json", "filter": f"^{re.escape(name)}$"})
+        told = (self._admin(f"/stats?{query}") or {}).get("stats", [])
+        return next((one["value"] for one in told if "value" in one), None)
 
     def _admin(self, path: str) -> dict[str, Any] | None:
         told = self._told()

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -48,6 +49,7 @@ class ModelServer:
         }
         post: dict[str, Any] = {
             f"{v1}/{{name}}:predict": self.v1_predict,
+            f"{v1}/{{name}}:explain": self.v1_explain,
             f"{v2}/{{name}}/infer": self.v2_infer,
             f"{v2}/{{name}}/versions/{{version}}/infer": self.v2_infer,
         }
@@ -56,6 +58,7 @@ class ModelServer:
                 *(Route(path, _endpoint(handler), methods=["POST"]) for path, handler in post.items()),
                 *(Route(path, _endpoint(handler)) for path, handler in get.items()),
             ],
+            exception_handlers={HTTPException: _refuse},
             lifespan=self.lifespan,
         )
 
@@ -98,18 +101,25 @@ class ModelServer:
         self.note(request, None, predictions)
         return _json({"predictions": predictions})
 
+    def v1_explain(self, request: Request) -> Response:
+        return self.unknown(request) or _error(501, "No model here can explain its predictions.")
+
     async def v2_infer(self, request: Request) -> Response:
         unknown = self.unknown(request)
         if unknown:
             return unknown
         body = _parse(await request.body())
-        predictions = self.model.predict(table_of_tensors(body, self.model))
-        prediction_id = self.note(request, body.get("id"), predictions.tolist())
+        table = table_of_tensors(body, self.model)
+        given = body.get("id")
+        if given is not None and not isinstance(given, str):
+            raise BadRequest('Expected "id" to be a string')
+        predictions = self.model.predict(table)
+        prediction_id = self.note(request, given, predictions.tolist())
         return _json(
             {
                 "model_name": self.name,
                 "model_version": self.revision,
-                "id": prediction_id,
+                "id": given or prediction_id,
                 "outputs": tensors_of(predictions),
             }
         )
@@ -146,6 +156,14 @@ def _parse(raw: bytes) -> Any:
 def _json(value: Any, status: int = 200) -> Response:
     body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return Response(body, status_code=status, media_type="application/json")
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """An unknown path or method, in the protocol's form."""
+    assert isinstance(error, HTTPException)
+    answer = _error(error.status_code, error.detail)
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _error(status: int, message: str) -> Response:

@@ -49,23 +49,35 @@ def load(path: Path) -> Model:
         DocumentError: no MLflow model, or one of another flavor.
         HeadraceError: its file cannot be loaded.
     """
+    description = path / "MLmodel"
+    told = _read(description)
+    flavor = told["flavors"].get("sklearn")
+    if flavor is None:
+        raise DocumentError(
+            f"the model has no sklearn flavor, only {', '.join(told['flavors'])}", file=str(description),
+            remedy="Log it with mlflow.sklearn.log_model.",
+        )  # fmt: skip
+    if not isinstance(flavor, dict) or "pickled_model" not in flavor:
+        raise DocumentError("does not name the model's file", file=str(description), field="flavors.sklearn")
+    signature = told.get("signature") or {}
+    return Model(_unpickle(path, flavor), _columns(signature), _outputs(signature))
+
+
+def _read(description: Path) -> dict[str, Any]:
+    """The content of a file MLmodel, which has `flavors`."""
     import yaml
 
-    description = path / "MLmodel"
     try:
         told = yaml.safe_load(description.read_text(encoding="utf-8"))
     except OSError as error:
         raise DocumentError(
             f"there is no MLflow model here: {error.strerror}", file=str(description), remedy="Give its folder."
         ) from error
-    flavor = told.get("flavors", {}).get("sklearn")
-    if flavor is None:
-        raise DocumentError(
-            f"the model has no sklearn flavor, only {', '.join(told.get('flavors', {}))}", file=str(description),
-            remedy="Log it with mlflow.sklearn.log_model.",
-        )  # fmt: skip
-    signature = told.get("signature") or {}
-    return Model(_unpickle(path, flavor), _columns(signature), _outputs(signature))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DocumentError(f"not valid YAML: {error}", file=str(description)) from error
+    if not isinstance(told, dict) or not isinstance(told.get("flavors"), dict):
+        raise DocumentError("describes no MLflow model: it has no flavors", file=str(description), field="flavors")
+    return told
 
 
 def _unpickle(path: Path, flavor: dict[str, Any]) -> Any:

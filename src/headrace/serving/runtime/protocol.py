@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.serving.runtime.loaders import Column, Model
 
 _DATATYPES = {"bool": "BOOL", "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
-              "uint8": "UINT8", "float32": "FP32", "float64": "FP64"}  # fmt: skip
+              "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64",
+              "float16": "FP16", "float32": "FP32", "float64": "FP64"}  # fmt: skip
+_KNOWN_DATATYPES = (*_DATATYPES.values(), "BF16", "BYTES")
 
 
 class BadRequest(Exception):
@@ -27,10 +30,9 @@ def table_of_instances(body: Any, model: Model) -> Any:
     if not rows:
         raise BadRequest('Expected "instances" to hold at least one row')
     if all(isinstance(row, dict) for row in rows):
-        names = [column.name for column in model.columns] or list(rows[0])
-        given = {name for row in rows for name in row}
-        _refuse_unknown(given, names, model)
-        return _table({name: [row.get(name) for row in rows] for name in given}, model)
+        given = dict.fromkeys(name for row in rows for name in row)
+        _refuse_unknown(given, model)
+        return _table({name: [row.get(name) for row in rows] for name in given}, len(rows), model)
     if all(isinstance(row, list) for row in rows):
         return _table_of_rows(rows, model)
     raise BadRequest("Expected every instance to be a list of numbers, or a mapping of column names to values")
@@ -45,28 +47,44 @@ def table_of_tensors(body: Any, model: Model) -> Any:
     inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or not inputs:
         raise BadRequest('Expected "inputs" to be a list of tensors')
+    data: dict[str, list[Any]] = {}
     for tensor in inputs:
-        missing = {"name", "shape", "datatype", "data"} - set(tensor) if isinstance(tensor, dict) else {"name"}
-        if missing:
-            raise BadRequest(f"An input tensor lacks {', '.join(sorted(missing))}")
-    if len(inputs) == 1 and len(inputs[0]["shape"]) == 2 and inputs[0]["shape"][1] != 1:
-        rows, columns = inputs[0]["shape"]
-        flat = _flat(inputs[0]["data"])
-        if len(flat) != rows * columns:
-            raise BadRequest(f"Input {inputs[0]['name']} has {len(flat)} values, its shape wants {rows * columns}")
+        values = _values(tensor)
+        if tensor["name"] in data:
+            raise BadRequest(f"Input {tensor['name']} is given twice")
+        data[tensor["name"]] = values
+    shape = inputs[0]["shape"]
+    if len(inputs) == 1 and len(shape) == 2 and shape[1] != 1:
+        rows, columns = shape
+        if not rows:
+            raise BadRequest("Expected the input to hold at least one row")
+        flat = data[inputs[0]["name"]]
         return _table_of_rows([flat[i * columns : (i + 1) * columns] for i in range(rows)], model)
-    data = {tensor["name"]: _flat(tensor["data"]) for tensor in inputs}
     lengths = {len(values) for values in data.values()}
     if len(lengths) != 1 or 0 in lengths:
-        raise BadRequest(f"The inputs have different numbers of rows: {sorted(lengths)}")
-    for tensor in inputs:
-        size = 1
-        for length in tensor["shape"]:
-            size *= length
-        if size != len(data[tensor["name"]]):
-            raise BadRequest(f"Input {tensor['name']} has {len(data[tensor['name']])} values, its shape wants {size}")
-    _refuse_unknown(set(data), [column.name for column in model.columns], model)
-    return _table(data, model)
+        raise BadRequest(f"The inputs have no rows, or different numbers of rows: {sorted(lengths)}")
+    _refuse_unknown(data, model)
+    return _table(data, lengths.pop(), model)
+
+
+def _values(tensor: Any) -> list[Any]:
+    """The values of one V2 input tensor, flat; as many as its shape says."""
+    missing = {"name", "shape", "datatype", "data"} - set(tensor) if isinstance(tensor, dict) else {"name"}
+    if missing:
+        raise BadRequest(f"An input tensor lacks {', '.join(sorted(missing))}")
+    name, shape = tensor["name"], tensor["shape"]
+    if not isinstance(name, str):
+        raise BadRequest(f"The name of an input tensor must be a string, not {name!r}")
+    if not isinstance(shape, list) or not all(type(length) is int and length >= 0 for length in shape):
+        raise BadRequest(f"Input {name} wants a shape that is a list of whole numbers, not {shape!r}")
+    if tensor["datatype"] not in _KNOWN_DATATYPES:
+        raise BadRequest(f"Input {name} has an unknown datatype: {tensor['datatype']!r}")
+    if not isinstance(tensor["data"], list):
+        raise BadRequest(f"Input {name} wants its data as a list")
+    flat = _flat(tensor["data"])
+    if len(flat) != math.prod(shape):
+        raise BadRequest(f"Input {name} has {len(flat)} values, its shape wants {math.prod(shape)}")
+    return flat
 
 
 def tensors_of(predictions: Any) -> list[dict[str, Any]]:
@@ -76,27 +94,27 @@ def tensors_of(predictions: Any) -> list[dict[str, Any]]:
     return [{"name": "output-0", "shape": list(predictions.shape), "datatype": datatype, "data": flat}]
 
 
-def _refuse_unknown(given: set[str], wanted: Sequence[str], model: Model) -> None:
-    unknown = sorted(given - set(wanted))
+def _refuse_unknown(given: Mapping[str, Any], model: Model) -> None:
+    wanted = [column.name for column in model.columns]
+    width = _features(model.predictor)
+    if not wanted and width not in (0, len(given)):
+        raise BadRequest(f"A row has {len(given)} values, the model wants {width}")
+    unknown = sorted(set(given) - set(wanted))
     missing = sorted(c.name for c in model.columns if c.required and c.name not in given)
-    if model.columns and (unknown or missing):
+    if wanted and (unknown or missing):
         parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(unknown)}"] * bool(unknown)
         raise BadRequest(f"The model wants the columns {', '.join(wanted)}; {'; '.join(parts)}")
 
 
-def _table(data: Mapping[str, list[Any]], model: Model) -> Any:
+def _table(data: Mapping[str, list[Any]], rows: int, model: Model) -> Any:
     """A DataFrame with the signature's columns and dtypes; what is not given is missing."""
     import pandas as pd
 
     if not model.columns:
         return pd.DataFrame(data)
-    rows = len(next(iter(data.values())))
-    try:
-        return pd.DataFrame(
-            {column.name: _series(data.get(column.name) or [None] * rows, column) for column in model.columns}
-        )
-    except (TypeError, ValueError) as error:
-        raise BadRequest(f"A value is not of its column's type: {error}") from error
+    return pd.DataFrame(
+        {column.name: _series(data.get(column.name) or [None] * rows, column) for column in model.columns}
+    )
 
 
 def _series(values: list[Any], column: Column) -> Any:
@@ -112,7 +130,20 @@ def _series(values: list[Any], column: Column) -> Any:
         if column.dtype.startswith(("int", "bool")):
             raise BadRequest(f"Column {column.name} wants a value in every row ({column.datatype})")
         values = [np.nan if value is None else value for value in values]
-    return np.asarray(values, dtype=column.dtype if column.dtype != "object" else None)
+    if column.dtype == "object":
+        return pd.Series(values)
+    try:
+        given = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        given = np.asarray(values, dtype=object)
+    if given.ndim != 1 or given.dtype.kind not in "biuf":
+        raise BadRequest(f"Column {column.name} wants numbers ({column.datatype})")
+    with np.errstate(all="ignore"):
+        made = given.astype(column.dtype)
+    changed = given[made != given] if made.dtype.kind in "bi" else given[:0]
+    if len(changed):
+        raise BadRequest(f"Column {column.name} wants values of {column.datatype}, not {changed[0]}")
+    return made
 
 
 def _table_of_rows(rows: list[list[Any]], model: Model) -> Any:
@@ -123,10 +154,10 @@ def _table_of_rows(rows: list[list[Any]], model: Model) -> Any:
         if len(row) != width:
             raise BadRequest(f"A row has {len(row)} values, the model wants {width}")
     if model.columns:
-        return _table({c.name: [row[i] for row in rows] for i, c in enumerate(model.columns)}, model)
+        return _table({c.name: [row[i] for row in rows] for i, c in enumerate(model.columns)}, len(rows), model)
     try:
         return np.asarray(rows, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadRequest(f"A value is not a number: {error}") from error
 
 
@@ -134,7 +165,7 @@ def _features(predictor: Any) -> int:
     return int(getattr(predictor, "n_features_in_", 0) or 0)
 
 
-def _flat(data: Any) -> list[Any]:
+def _flat(data: list[Any]) -> list[Any]:
     if data and isinstance(data[0], list):
-        return [value for row in data for value in _flat(row)]
-    return list(data)
+        return [value for row in data for value in (_flat(row) if isinstance(row, list) else [row])]
+    return data
