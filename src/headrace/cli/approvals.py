@@ -58,9 +58,24 @@ def show(gate: str, json_: bool) -> None:
     )
     for name, value in found["evidence"].items():
         click.echo(f"\n{name}\n{value if isinstance(value, str) else json.dumps(value, indent=2)}")
+    for name, wanted in found["parameters"].items():
+        click.echo(f"\n{name} ({_asked(name, wanted, found['values'])})")
     for decision in found["decisions"]:
         word = "approved" if decision["approved"] else "rejected"
-        click.echo(f"\n{output.coloured(word)} by {decision['actor']} at {decision['at']}: {decision['reason']}")
+        why = f": {decision['reason']}" if decision["reason"] else ""
+        click.echo(f"\n{output.coloured(word)} by {decision['actor']} at {decision['at']}{why}")
+
+
+def _asked(name: str, wanted: dict[str, Any], given: dict[str, Any]) -> str:
+    """What a gate asks a person for: the value that was given, or how to give one."""
+    if name in given:
+        return f"given: {json.dumps(given[name])}"
+    told = [str(wanted["description"])] if wanted.get("description") else []
+    if wanted.get("enum"):
+        told.append(f"one of {json.dumps(wanted['enum'])}")
+    if "default" in wanted:
+        told.append(f"without -p {name}=VALUE: {json.dumps(wanted['default'])}")
+    return "; ".join(told) or f"give it with -p {name}=VALUE"
 
 
 def _decide(gate: str, approve: bool, reason: str, actor: str | None, values: tuple[str, ...], json_: bool) -> None:

@@ -12,7 +12,7 @@ from headrace.contracts import inference_service
 from headrace.contracts import rollout as rollout_document
 from headrace.control.rollouts import queries
 from headrace.control.rollouts.request import Model, request
-from headrace.errors import UsageError
+from headrace.errors import DocumentError, UsageError
 from headrace.project import wiring
 
 
@@ -40,12 +40,21 @@ def command(service: str, model: str, environment: str | None, reason: str, watc
     )
     root = platform.project.root
     wanted = inference_service.parse(manifest, str(root / entry.manifest))
+    if wanted.name != service:
+        raise DocumentError(
+            f'is "{wanted.name}", and headrace.toml calls the service "{service}"', file=str(root / entry.manifest),
+            field="metadata.name", remedy="Give it the same name in both.",
+        )  # fmt: skip
+    platform.registry.check()
     uri = platform.registry.pinned(model)
+    folder = str(platform.registry.folder(uri))
+    if ":/" not in uri:
+        uri = folder  # a path means the same from every folder
     rollout_id = request(
         platform.database,
         service=wanted,
         rollout=rollout_document.parse(steps, str(root / (entry.rollout or "headrace.toml"))),
-        model=Model(uri, str(platform.registry.folder(uri))),
+        model=Model(uri, folder),
         key=f"deploy:{secrets.token_hex(8)}",
         actor=f"user:{getpass.getuser()}",
         reason=reason,

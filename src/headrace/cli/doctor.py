@@ -59,11 +59,15 @@ def _python() -> Iterator[Finding]:
 def _envoy() -> Iterator[Finding]:
     from headrace.serving.gateway.envoy import find_binary
 
+    remedy = "Envoy needs glibc 2.31 or later, or macOS; HEADRACE_ENVOY names another binary."
     binary = find_binary()
-    done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        yield "Envoy runs", False, f"{binary}: {error.strerror}", remedy
+        return
     said = (done.stdout or done.stderr).strip().rpartition("\n")[2].partition("version: ")[2]
     version = said.split("/")[1] if said.count("/") > 1 else said
-    remedy = "Envoy needs glibc 2.31 or later, or macOS; HEADRACE_ENVOY names another binary."
     yield "Envoy runs", done.returncode == 0, f"{version} ({binary})", remedy
 
 

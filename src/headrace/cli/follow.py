@@ -20,7 +20,7 @@ from headrace.store.locks import holder
 POLL_SECONDS = 0.1
 LOG_LINES = 15
 _SIGNS = {"SUCCEEDED": "✓", "FAILED": "✗", "CANCELED": "-", "PAUSED": "?"}
-_RESTING = ("SUCCEEDED", "FAILED", "CANCELED", "PAUSED")
+_FINAL = ("SUCCEEDED", "FAILED", "CANCELED")
 
 
 class Progress:
@@ -71,24 +71,40 @@ def _line(row: dict[str, Any]) -> str:
         took = "waits for a person"
     elif row["cached"]:
         took = "from cache"
+    elif row["started_at"] is None:
+        took = "not started"
     else:
-        took = output.duration((row["finished_at"] or 0) - (row["started_at"] or 0))
+        took = output.duration(row["finished_at"] - row["started_at"])
     return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {row['path']:<50} {took}".rstrip()
 
 
 def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:
-    """Drive a run here, or follow the server that drives it, until it ends or waits; returns its state."""
+    """Drive a run here, or follow whoever drives it, until it ends or waits; returns its state."""
     progress = Progress(platform, run_id, quiet=quiet)
     try:
-        if holder(platform.home.server_lock) is not None:
-            asyncio.run(_follow(platform, run_id, progress))
-        else:
-            asyncio.run(_drive(platform, run_id, progress))
+        asyncio.run(_watch(platform, run_id, progress))
+    except KeyboardInterrupt:
+        progress.close()
+        served = holder(platform.home.server_lock) is not None
+        onward = "the server goes on with it" if served else f"headrace runs resume {run_id} goes on with it"
+        click.echo(f"\nRun {run_id} is not finished: {onward}, headrace runs cancel {run_id} ends it.", err=True)
+        raise
     finally:
         progress.close()
     progress.update()
     progress.close()
     return _state(platform, run_id)
+
+
+async def _watch(platform: Platform, run_id: str, progress: Progress) -> None:
+    while True:
+        if holder(platform.home.server_lock) is None:
+            # Comes back at once when another process drives it.
+            await _drive(platform, run_id, progress)
+        if _rests(platform, run_id):
+            return
+        progress.update()
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _drive(platform: Platform, run_id: str, progress: Progress) -> None:
@@ -99,10 +115,14 @@ async def _drive(platform: Platform, run_id: str, progress: Progress) -> None:
     await work
 
 
-async def _follow(platform: Platform, run_id: str, progress: Progress) -> None:
-    while _state(platform, run_id) not in _RESTING:
-        progress.update()
-        await asyncio.sleep(POLL_SECONDS)
+def _rests(platform: Platform, run_id: str) -> bool:
+    """Whether a run is finished, or waits for a person who has not decided yet."""
+    state = _state(platform, run_id)
+    if state != "PAUSED":
+        return state in _FINAL
+    paused = platform.database.query("SELECT path FROM task WHERE run_id = ? AND state = 'PAUSED'", (run_id,))
+    gates = [approvals.gate_of(platform.database, f"run/{run_id}/task/{row['path']}") for row in paused]
+    return all(gate is None or gate.state == "waiting" for gate in gates)
 
 
 def _state(platform: Platform, run_id: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -80,6 +82,10 @@ def debugging() -> bool:
 
 def main() -> None:
     """The entry point: runs a command and turns errors into a message and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 shows `?` for ✓; a run does not end over it.
+            stream.reconfigure(errors="replace")
     try:
         outcome = cli.main(standalone_mode=False, prog_name="headrace")
         code = outcome if isinstance(outcome, int) else 0
@@ -92,17 +98,22 @@ def main() -> None:
         code = _report(error)
     except KeyboardInterrupt:
         code = 130
-    except BrokenPipeError:
-        # The reader went away (`headrace runs list | head`): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     except Exception as error:
         if debugging():
             raise
         click.echo(f"error: {type(error).__name__}: {error}", err=True)
-        click.echo("  This is a defect of Headrace. Run again with `headrace --debug …` and report it.", err=True)
+        click.echo(f"  {_remedy_of(error)}", err=True)
         code = 1
     sys.exit(code)
+
+
+def _remedy_of(error: Exception) -> str:
+    """What to do about an error that nobody foresaw: a disk that does not take any more is no defect."""
+    if type(error).__module__ == "sqlite3" and "disk" in str(error):
+        return "The state could not be written. Free space on its disk, or set HEADRACE_HOME to another folder."
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return "Free space on this disk, or set HEADRACE_HOME to a folder on another one."
+    return "This is a defect of Headrace. Run again with `headrace --debug …` and report it."
 
 
 def _report(error: HeadraceError) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
+
+from headrace.server.json_text import json_text
 
 _COLOURS = {
     "SUCCEEDED": "green", "Healthy": "green", "approved": "green", "passed": "green", "ready": "green", "ok": "green",
@@ -20,7 +21,7 @@ _COLOURS = {
 
 def as_json(value: object) -> None:
     """Print one JSON document and nothing else."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(json_text(value, indent=2))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) -> None:
@@ -29,7 +30,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], empty: str) 
     if not lines:
         click.echo(empty)
         return
-    widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns))]
+    widths = [max(len(line[i]) for line in [list(columns), *lines]) for i in range(len(columns) - 1)] + [0]
     click.secho("  ".join(c.upper().ljust(w) for c, w in zip(columns, widths, strict=True)).rstrip(), dim=True)
     for line in lines:
         cells = [coloured(cell, cell.ljust(width)) for cell, width in zip(line, widths, strict=True)]

@@ -27,7 +27,7 @@ def command() -> None:
 
 @command.command("list")
 @click.option("--service", help="Only those of one service.")
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @_json
 def list_(service: str | None, limit: int, json_: bool) -> None:
     """Rollouts, newest first."""

@@ -9,10 +9,11 @@ from pathlib import Path
 import click
 
 from headrace.cli import follow, output
+from headrace.errors import UsageError
 from headrace.project import wiring
 from headrace.runs import queries, transitions
 
-_STATES = click.Choice(["RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELED"])
+_STATES = click.Choice(["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED"])
 _json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
 FOLLOW_SECONDS = 0.2
 
@@ -23,7 +24,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--limit", default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many, newest first.")
 @click.option("--state", type=_STATES, help="Only these.")
 @_json
 def list_(limit: int, state: str | None, json_: bool) -> None:
@@ -41,7 +42,7 @@ def list_(limit: int, state: str | None, json_: bool) -> None:
             )
             for run in runs
         ],
-        empty="Nothing has run yet: headrace run PIPELINE.",
+        empty=f"No run is {state}." if state else "Nothing has run yet: headrace run PIPELINE.",
     )  # fmt: skip
 
 
@@ -86,10 +87,17 @@ def show(run: str, json_: bool) -> None:
 @click.argument("run")
 @click.argument("task", required=False)
 @click.option("-f", "--follow", "follow_", is_flag=True, help="Go on until the run ends.")
-def logs(run: str, task: str | None, follow_: bool) -> None:
+@_json
+def logs(run: str, task: str | None, follow_: bool, json_: bool) -> None:
     """What the tasks of RUN printed; of TASK only, when it is given."""
+    if follow_ and json_:
+        raise UsageError("--follow and --json do not go together", remedy="Leave one of them out.")
     platform = wiring.build()
     run_id = queries.find(platform.database, run)["id"]
+    if json_:
+        found = queries.attempts(platform.database, platform.home, run_id, task)
+        output.as_json([{"task_id": path, "attempt": n, "file": log, "text": _text(log)} for path, n, log in found])
+        return
     seen: dict[Path, int] = {}
     while True:
         final = queries.find(platform.database, run_id)["state"] in ("SUCCEEDED", "FAILED", "CANCELED", "PAUSED")
@@ -129,20 +137,28 @@ def retry(run: str, reason: str, json_: bool) -> int:
 @command.command()
 @click.argument("run")
 @click.option("--reason", "-m", default="", help="Why; kept in the record.")
-def cancel(run: str, reason: str) -> None:
+@_json
+def cancel(run: str, reason: str, json_: bool) -> None:
     """Stop a run and every process of it."""
     platform = wiring.build()
     run_id = queries.find(platform.database, run)["id"]
     transitions.request_cancel(
         platform.database, run_id, actor=f"user:{getpass.getuser()}", reason=reason, at=platform.clock.now()
     )
-    # With a server it is the server that stops it; without one nobody drives the run, and this process ends it.
-    follow.watch(platform, run_id, quiet=True)
-    click.echo(f"Run {run_id} is {output.coloured(queries.find(platform.database, run_id)['state'])}.")
+    # Whoever drives the run stops it; where nobody does, this process ends it.
+    state = follow.watch(platform, run_id, quiet=True)
+    if json_:
+        output.as_json(queries.run_json(platform.database, run_id))
+    else:
+        click.echo(f"Run {run_id} is {output.coloured(state)}.")
 
 
 def _took(run: dict[str, str | None]) -> str:
     return output.span(run["started_at"], run["finished_at"])
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def _print_new(title: str, log: Path, seen: dict[Path, int]) -> None:

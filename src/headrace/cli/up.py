@@ -16,12 +16,15 @@ from headrace.store.events import Event
 # Steps of a run are for `headrace runs logs`; a server's terminal shows what a person wants to know of.
 _SHOWN = ("push.", "run.", "gate.", "rollout.", "revision.failed")
 _HIDDEN = ("run.recovered", "run.paused", "run.resumed")
+_PORT = click.IntRange(1, 65535)
 
 
 @click.command()
-@click.option("--port", default=8080, show_default=True, help="The API.")
-@click.option("--gateway-port", default=8081, show_default=True, help="Predictions.")
-@click.option("--mlflow-port", default=8082, show_default=True, help="MLflow's pages, for the embedded MLflow.")
+@click.option("--port", type=_PORT, default=8080, show_default=True, help="The API.")
+@click.option("--gateway-port", type=_PORT, default=8081, show_default=True, help="Predictions.")
+@click.option(
+    "--mlflow-port", type=_PORT, default=8082, show_default=True, help="MLflow's pages, for the embedded MLflow."
+)
 @click.option("-e", "environment", help="The environment in headrace.toml (default: dev).")
 def command(port: int, gateway_port: int, mlflow_port: int, environment: str | None) -> None:
     """Start the server: gateway, rollout controller, triggers, MLflow. It listens on 127.0.0.1 only.

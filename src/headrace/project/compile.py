@@ -26,7 +26,8 @@ def compile_pipeline(source: Path, function: str = "", *, show_traceback: bool =
     with tempfile.TemporaryDirectory(prefix="headrace-compile-") as folder:
         output = Path(folder) / "pipeline.yaml"
         done = subprocess.run(
-            [sys.executable, "-m", "headrace.project.compile", str(source), function, str(output)],
+            # -P: a user's random.py must not stand in for Python's own before the SDK is imported.
+            [sys.executable, "-P", "-m", "headrace.project.compile", str(source), function, str(output)],
             capture_output=True,
             text=True,
             cwd=source.parent,
@@ -50,21 +51,25 @@ def _failure(source: Path, done: subprocess.CompletedProcess[str], show_tracebac
     return UsageError(said["problem"], where=f"{source}:{line}" if line else str(source), remedy=said.get("remedy", ""))
 
 
+class _NotChosen(Exception):
+    """The file holds no such pipeline: the problem and its remedy."""
+
+
 def _compile(source: Path, function: str, output: Path) -> None:
     """The child's work: import, choose, compile."""
     import importlib.util
 
+    from kfp.compiler import Compiler
+
     sys.path.insert(0, str(source.parent))
-    spec = importlib.util.spec_from_file_location(source.stem, source)
+    name = source.stem if source.stem not in sys.modules else f"{source.stem}_pipeline"
+    spec = importlib.util.spec_from_file_location(name, source)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[source.stem] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
-    pipeline = _choose(vars(module), function)
-    from kfp.compiler import Compiler
-
-    Compiler().compile(pipeline, str(output))
+    Compiler().compile(_choose(vars(module), function), str(output))
 
 
 def _choose(names: dict[str, Any], function: str) -> Any:
@@ -86,26 +91,28 @@ def _choose(names: dict[str, Any], function: str) -> Any:
         problem, remedy = f"the file has {len(pipelines)} pipelines", f"Name one after a colon: {offer}."
     else:
         problem, remedy = "the file has no pipeline", "Decorate a function with @dsl.pipeline."
-    raise LookupError(json.dumps({"problem": problem, "remedy": remedy}))
+    raise _NotChosen(problem, remedy)
 
 
 def _explain(error: BaseException, source: Path) -> dict[str, Any]:
     """The error as `problem`, `line` and `remedy`, at the deepest line that lies in the user's file."""
-    if isinstance(error, LookupError) and error.args and str(error.args[0]).startswith("{"):
-        told: dict[str, Any] = json.loads(error.args[0])
-        return told
+    if isinstance(error, _NotChosen):
+        problem, remedy = error.args
+        return {"problem": problem, "remedy": remedy}
     if isinstance(error, SyntaxError) and error.filename == str(source):
-        return {"problem": f"syntax error: {error.msg}", "line": error.lineno}
+        return {"problem": f"syntax error: {error.msg}", "line": error.lineno, "remedy": "Mend this line."}
     line, trace = None, error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == str(source):
             line = trace.tb_lineno
         trace = trace.tb_next
+    remedy = "Run with --debug to see the whole traceback."
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        remedy = f"Install it beside headrace (uv pip install {package}), or import it inside the component."
     return {
-        "problem": f"the pipeline does not compile: {type(error).__name__}: {error}",
-        "line": line,
-        "remedy": "Run with --debug to see the whole traceback.",
-    }
+        "problem": f"the pipeline does not compile: {type(error).__name__}: {error}", "line": line, "remedy": remedy,
+    }  # fmt: skip
 
 
 def _main(source: str, function: str, output: str) -> int:

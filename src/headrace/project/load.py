@@ -86,13 +86,15 @@ def pipeline_source(project: Project | None, wanted: str, *, show_traceback: boo
     if project is not None and wanted in project.file.pipelines:
         entry = project.pipeline(wanted)
         parameters = resolve(entry.parameters, project.root)
-        text, file = _document(project.root, entry.source, show_traceback)
+        named_in = f"{project.root / PROJECT_FILE}: pipelines.{wanted}.source"
+        text, file = _document(project.root, entry.source, show_traceback, named_in=named_in)
         return PipelineSource(wanted, text, file, parameters)
     if Path(wanted.rpartition(":")[0] or wanted).suffix in (".py", ".yaml", ".yml", ".json") or Path(wanted).suffix:
         text, file = _document(Path.cwd(), wanted, show_traceback)
         return PipelineSource(Path(file).stem, text, file, {})
     known = sorted(project.file.pipelines) if project else []
-    near = difflib.get_close_matches(wanted, known, n=1)
+    files = [name for name in (f"{wanted}.py", f"{wanted}.yaml") if Path(name).is_file()]
+    near = files or difflib.get_close_matches(wanted, known, n=1)
     raise NotFoundError(
         f'no pipeline is called "{wanted}"' if project else f'no project here, and "{wanted}" is not a file',
         remedy=(f'Did you mean "{near[0]}"? ' if near else "")
@@ -140,13 +142,14 @@ def _unmatched(name: str, root: Path, problem: str) -> UsageError:
     )
 
 
-def _document(base: Path, source: str, show_traceback: bool) -> tuple[str, str]:
-    """The text of a compiled document, and the file that errors should name."""
+def _document(base: Path, source: str, show_traceback: bool, *, named_in: str = "") -> tuple[str, str]:
+    """The text of a compiled document, and the file that errors should name. `named_in`: who asks for it."""
     name, separator, function = source.rpartition(":")
     file = name if separator else source
     path = (base / file).resolve()
     if not path.is_file():
-        raise UsageError(f"no such file: {file}", where=str(base), remedy="Check the path of the pipeline.")
+        remedy = "Correct the path; it is relative to headrace.toml." if named_in else "Check the path of the pipeline."
+        raise UsageError(f"no such file: {file}", where=named_in or str(base), remedy=remedy)
     if path.suffix == ".py":
         return compile_pipeline(path, function if separator else "", show_traceback=show_traceback), str(path)
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from headrace.errors import UsageError
 from headrace.project.wiring import Platform
 from headrace.server.api import application
 from headrace.serving.gateway import Gateway
-from headrace.serving.gateway.envoy import require_free_port
 from headrace.serving.revisions import RevisionServers
 from headrace.store import events
 from headrace.store.events import Event
@@ -57,19 +58,45 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with _only_one(platform, ports):
-        require_free_port(ports.api, "--port")
-        embedded = platform.tracking_uri == platform.home.mlflow_uri
+    embedded = platform.tracking_uri == platform.home.mlflow_uri
+    _refuse_shared(ports, embedded)
+    with _only_one(platform, ports), _listening(ports.api) as listener:
         await asyncio.to_thread(platform.registry.check)
         controller = platform.rollouts(ports.gateway)
         tracking = TrackingServer(platform.home, ports.mlflow) if embedded else None
         await asyncio.to_thread(controller.traffic.start)
         try:
-            async with _api(platform, ports):
+            async with _api(platform, ports, listener):
                 told.ready()
                 await _loops(platform, controller, tracking, stop, told)
         finally:
             await asyncio.to_thread(_end, platform, ports, tracking)
+
+
+def _refuse_shared(ports: Ports, embedded: bool) -> None:
+    wanted = {"--port": ports.api, "--gateway-port": ports.gateway}
+    if embedded:
+        wanted["--mlflow-port"] = ports.mlflow
+    options: dict[int, str] = {}
+    for option, port in wanted.items():
+        if port in options:
+            raise UsageError(
+                f"{options[port]} and {option} are both {port}", remedy=f"Choose another port with {option}."
+            )
+        options[port] = option
+
+
+def _listening(port: int) -> socket.socket:
+    """A socket that has the API's port, before anything is started: uvicorn would end the process without it."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=2048)
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        raise UsageError(
+            f"port {port} {'is in use' if in_use else f'cannot be used: {error.strerror}'}",
+            where="--port",
+            remedy="Choose another with --port" + (", or stop who listens there." if in_use else "."),
+        ) from error
 
 
 @contextlib.contextmanager
@@ -91,7 +118,7 @@ def _only_one(platform: Platform, ports: Ports):  # type: ignore[no-untyped-def]
 
 
 @contextlib.asynccontextmanager
-async def _api(platform: Platform, ports: Ports) -> AsyncIterator[None]:
+async def _api(platform: Platform, ports: Ports, listener: socket.socket) -> AsyncIterator[None]:
     about = {
         "project": platform.project.file.name if platform.project else "",
         "home": str(platform.home.path),
@@ -105,7 +132,7 @@ async def _api(platform: Platform, ports: Ports) -> AsyncIterator[None]:
     server = uvicorn.Server(config)
     # Signals are ours: uvicorn's own handling would end the API before the loops.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    serving = asyncio.create_task(server.serve())
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, and no event
         await asyncio.sleep(0.01)
     try:
