@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from headrace.catalog.tracking import TrackingServer
-from headrace.serving.gateway.envoy import free_port
+from headrace.ports import free_port
 from headrace.store.home import Home
 
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from headrace.serving.gateway.envoy import free_port
+from headrace.ports import free_port
 
 GOOD = """
 from kfp import dsl

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome
-from headrace.quality.analysis import Window, judge
+from headrace.quality.analysis.judge import judge
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
+from headrace.quality.analysis.window import Window
 
 ANALYSIS = Analysis(alpha=0.05, metrics=(Metric("errors", min_effect=0.01, budget=0.05),))
 COUNTS = st.integers(0, 200)

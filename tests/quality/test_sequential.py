@@ -3,8 +3,9 @@ import pytest
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome
-from headrace.quality.analysis import Window, judge
+from headrace.quality.analysis.judge import judge
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
+from headrace.quality.analysis.window import Window
 
 ALPHA = 0.05
 PHASES = [0.05] * 15 + [0.25] * 10 + [0.5] * 10

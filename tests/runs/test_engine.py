@@ -61,7 +61,7 @@ def test_values_of_each_type_arrive_as_what_they_are(run):
     ("given", "message"),
     [
         ({}, "needs the parameter n"),
-        ({"n": "three"}, "parameter n must be a int, not 'three'"),
+        ({"n": "three"}, "parameter n must be of type int, not 'three'"),
         ({"n": 1, "m": 2}, "has no parameter m"),
     ],
 )

@@ -44,6 +44,9 @@ spec: {strategy: {canary: {steps: [{setWeight: 5}, {pause: {}}]}}}
 """
 
 
+JSON = {"content-type": "application/json"}
+
+
 class Api:
     """The application, asked as over HTTP but without a socket; answers are (status, body)."""
 
@@ -54,12 +57,12 @@ class Api:
         return self.send("GET", PREFIX + path, params=parameters)
 
     def post(self, path, body=None):
-        return self.send("POST", PREFIX + path, **({} if body is None else {"json": body}))
+        return self.send("POST", PREFIX + path, json={} if body is None else body)
 
     def send(self, method, path, **more):
         async def once():
             transport = httpx.ASGITransport(app=self.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://headrace") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
                 return await client.request(method, path, **more)
 
         answer = asyncio.run(once())
@@ -162,7 +165,7 @@ def test_one_person_cannot_approve_twice(api, platform):
 )
 def test_a_wrong_body_decides_nothing_and_is_told_what_to_send(api, platform, body, error, remedy):
     gate = _gate(platform)
-    status, told = api.send("POST", f"{PREFIX}/gates/{gate}:approve", content=body)
+    status, told = api.send("POST", f"{PREFIX}/gates/{gate}:approve", content=body, headers=JSON)
     assert status == 400
     assert error in told["error"]
     assert remedy in told["remedy"]
@@ -310,3 +313,18 @@ def test_a_push_starts_the_pipeline_that_watches_the_changed_files(api, platform
         status, told = api.post("/triggers/push", {**body, **wrong})
         assert (status, error in told["error"], bool(told["remedy"])) == (400, True, True), told
     assert len([e for e in api.get("/events")[1] if e["kind"] == "push.received"]) == 1
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/plain"}, {"content-type": "application/x-www-form-urlencoded"}, {}],
+)
+def test_what_another_sites_page_could_make_a_browser_send_changes_nothing(api, headers):
+    status, told = api.send("POST", f"{PREFIX}/services/delay:rollback", content=b"{}", headers=headers)
+    assert status == 400
+    assert "application/json" in told["remedy"]
+
+
+def test_another_sites_name_for_this_machine_is_not_answered(api):
+    status, _ = api.send("GET", "/healthz", headers={"host": "evil.example.com"})
+    assert status == 400

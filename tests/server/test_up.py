@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from headrace.serving.gateway.envoy import free_port
+from headrace.ports import free_port
 
 PATIENCE_SECONDS = 90
 

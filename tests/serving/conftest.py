@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from headrace.ports import free_port
 from headrace.serving.gateway import Arm, Gateway, Route
-from headrace.serving.gateway.envoy import free_port
 from headrace.serving.runtime.app import ModelServer
 from headrace.serving.runtime.loaders import load
 
@@ -25,7 +25,8 @@ def models(tmp_path_factory):
     with warnings.catch_warnings():
         # MLflow warns of its own type hints while it is imported, and of integer columns while it infers a schema.
         warnings.simplefilter("ignore")
-        _save(folder / "delay", *_delay(), serialization_format="cloudpickle")
+        delay, table = _delay()
+        _save(folder / "delay", delay, table, serialization_format="cloudpickle", input_example=table.head(3))
         _save(folder / "iris", *_iris(), serialization_format="skops")
         _save(folder / "slow", *_slow(folder / "begins"), serialization_format="cloudpickle")
     return SimpleNamespace(

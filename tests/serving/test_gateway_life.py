@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from headrace.errors import HeadraceError, UsageError
+from headrace.ports import free_port, require_free
 from headrace.processes import alive
 from headrace.serving.gateway import Gateway, envoy
-from headrace.serving.gateway.envoy import free_port, require_free_port
 
 PREDICT = "/v1/models/delay:predict"
 
@@ -131,7 +131,7 @@ def test_a_port_that_was_just_left_is_free():
         accepted.close()
         client.recv(1)
         port = server.getsockname()[1]
-    require_free_port(port, "--port")
+    require_free(port, "--port")
 
 
 def test_stopping_answers_the_running_requests_first(gateway, backend, split):

@@ -38,7 +38,7 @@ class Progress:
         if self.quiet:
             return
         rows = self.platform.database.query(
-            "SELECT path, state, cached, started_at, finished_at FROM task WHERE run_id = ?"
+            "SELECT path, display_name, state, cached, started_at, finished_at FROM task WHERE run_id = ?"
             " ORDER BY coalesce(finished_at, 1e12), started_at",
             (self.run_id,),
         )
@@ -75,7 +75,9 @@ def _line(row: dict[str, Any]) -> str:
         took = "not started"
     else:
         took = output.duration(row["finished_at"] - row["started_at"])
-    return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {row['path']:<50} {took}".rstrip()
+    name = row["path"].rpartition("/")[2]
+    called = row["path"] if row["display_name"] == name else f"{row['path']} ({row['display_name']})"
+    return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {called:<50} {took}".rstrip()
 
 
 def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:

@@ -203,6 +203,7 @@ def _no_route(request: Request, error: Exception) -> JSONResponse:
 
 def _reader(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> _Answer:
+        _refuse_other_names(request)
         return _Answer(await run_in_threadpool(handler, request))
 
     return endpoint
@@ -210,15 +211,27 @@ def _reader(handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
 
 def _writer(handler: Callable[[Request, dict[str, Any]], Any]) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> _Answer:
+        _refuse_other_names(request)
         body = await _body(request)
         return _Answer(await run_in_threadpool(handler, request, body))
 
     return endpoint
 
 
+def _refuse_other_names(request: Request) -> None:
+    """A page of another site whose name leads to 127.0.0.1 is still of another site."""
+    if request.url.hostname not in ("127.0.0.1", "localhost"):
+        raise UsageError(
+            f"{request.url.hostname} is not a name of this server", remedy="Ask 127.0.0.1 or localhost by name."
+        )
+
+
 async def _body(request: Request) -> dict[str, Any]:
     import orjson
 
+    # A page of another site can make a browser send a form here, but not JSON.
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise UsageError("the body must be JSON", remedy="Send it with the header content-type: application/json.")
     raw = bytearray()
     async for piece in request.stream():
         raw += piece

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from headrace.catalog.tracking import TrackingServer
 from headrace.control.loop import repeat
 from headrace.control.rollouts.controller import RolloutController
 from headrace.errors import UsageError
+from headrace.ports import listen
 from headrace.project.wiring import Platform
 from headrace.server.api import application
 from headrace.serving.gateway import Gateway
@@ -60,10 +60,12 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
         loop.add_signal_handler(number, stop.set)
     embedded = platform.tracking_uri == platform.home.mlflow_uri
     _refuse_shared(ports, embedded)
-    with _only_one(platform, ports), _listening(ports.api) as listener:
+    with _only_one(platform, ports), listen(ports.api, "--port") as listener:
         await asyncio.to_thread(platform.registry.check)
         controller = platform.rollouts(ports.gateway)
         tracking = TrackingServer(platform.home, ports.mlflow) if embedded else None
+        if tracking is not None:
+            tracking.require_port("--mlflow-port")
         await asyncio.to_thread(controller.traffic.start)
         try:
             async with _api(platform, ports, listener):
@@ -84,19 +86,6 @@ def _refuse_shared(ports: Ports, embedded: bool) -> None:
                 f"{options[port]} and {option} are both {port}", remedy=f"Choose another port with {option}."
             )
         options[port] = option
-
-
-def _listening(port: int) -> socket.socket:
-    """A socket that has the API's port, before anything is started: uvicorn would end the process without it."""
-    try:
-        return socket.create_server(("127.0.0.1", port), backlog=2048)
-    except OSError as error:
-        in_use = error.errno == errno.EADDRINUSE
-        raise UsageError(
-            f"port {port} {'is in use' if in_use else f'cannot be used: {error.strerror}'}",
-            where="--port",
-            remedy="Choose another with --port" + (", or stop who listens there." if in_use else "."),
-        ) from error
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from typing import Any
 
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
+from headrace.ports import free_port
 from headrace.processes import alive, created, kill_session
 from headrace.serving import payload_log
-from headrace.serving.gateway.envoy import free_port
 from headrace.store import events
 from headrace.store.database import Database
 from headrace.store.home import Home
@@ -157,7 +157,7 @@ class RevisionServers:
         port = free_port()
         settings = revision.settings
         command = [
-            sys.executable, "-W", "ignore", "-m", "headrace.serving.runtime",
+            sys.executable, "-P", "-W", "ignore", "-m", "headrace.serving.runtime",
             "--name", settings.get("model_name") or revision.service,
             "--revision", revision.id,
             "--model-path", revision.model_path,

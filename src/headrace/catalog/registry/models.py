@@ -6,6 +6,7 @@ https://mlflow.org/docs/latest/ml/model-registry/ . `import mlflow` takes about 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import urllib.error
@@ -70,6 +71,8 @@ class ModelRegistry:
         self.check()
         import mlflow
 
+        # That it makes its tables is nothing that a user has to know.
+        logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
         client = mlflow.MlflowClient(self.tracking_uri)
         with _alone(self.tracking_uri):
@@ -129,6 +132,12 @@ class ModelRegistry:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, tracking_uri=self.tracking_uri))
         except mlflow.MlflowException as error:
             raise HeadraceError(f"the model's files cannot be had: {error}", where=uri) from error
+        except ModuleNotFoundError as error:
+            package = {"botocore": "boto3", "google": "google-cloud-storage"}.get(error.name or "", error.name)
+            raise UsageError(
+                f"{uri} needs the package {package}, which is not installed",
+                remedy=f"Install it beside headrace: uv pip install '{package}'",
+            ) from error
 
     def pinned(self, uri: str) -> str:
         """An address that always means the same model: aliases become version numbers."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from headrace.ports import require_free
 from headrace.processes import alive, created, kill_session
 from headrace.store.home import Home
 
@@ -32,16 +33,22 @@ class TrackingServer:
         self._record = home.path / "mlflow.json"
         self._process: subprocess.Popen[bytes] | None = None
 
+    def require_port(self, option: str) -> None:
+        """Refuse a port that somebody else listens on; `option` is what the user would change. Raises UsageError."""
+        if not self._runs_at(self._told()):
+            self.stop()
+            require_free(self.port, option)
+
     def start(self) -> None:
         """Start it, or find the one that a server before us left running. Its tables must be there already."""
         if self._process is not None:
             self._process.poll()
         told = self._told()
-        if told and alive(told["pid"], told["created"]) and told["port"] == self.port:
+        if self._runs_at(told):
             return
         self.stop()
         command = [
-            sys.executable, "-W", "ignore", "-m", "mlflow", "server",
+            sys.executable, "-P", "-W", "ignore", "-m", "mlflow", "server",
             "--backend-store-uri", self.home.mlflow_uri,
             "--default-artifact-root", str(self.home.path / "mlruns"),
             "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
@@ -74,6 +81,9 @@ class TrackingServer:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(told["pid"], signal.SIGKILL)
         self._record.unlink(missing_ok=True)
+
+    def _runs_at(self, told: dict[str, Any] | None) -> bool:
+        return bool(told and alive(told["pid"], told["created"]) and told["port"] == self.port)
 
     def _told(self) -> dict[str, Any] | None:
         try:

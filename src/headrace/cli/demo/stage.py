@@ -16,8 +16,8 @@ import httpx
 
 from headrace.cli.demo.narrator import Narrator
 from headrace.errors import HeadraceError
+from headrace.ports import free_port
 from headrace.project.scaffold.create import commit_all, git, template_folder
-from headrace.serving.gateway.envoy import free_port
 
 POLL_SECONDS = 0.15
 API = "/apis/headrace/v1"

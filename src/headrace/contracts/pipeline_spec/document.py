@@ -57,10 +57,10 @@ class PipelineDocument:
             raise UsageError(
                 f"the pipeline {self.name} has no parameter {', '.join(unknown)}",
                 where=self.file,
-                remedy=f"Its parameters: {', '.join(wanted) or 'none'}.",
+                remedy=f"Its parameters: {', '.join(sorted(wanted)) or 'none'}.",
             )
         arguments = {}
-        for name, definition in wanted.items():
+        for name, definition in sorted(wanted.items()):
             if name in given:
                 arguments[name] = values.checked(given[name], definition.parameter_type, name)
             elif definition.HasField("default_value"):

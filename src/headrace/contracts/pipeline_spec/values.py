@@ -58,7 +58,7 @@ def checked(value: Any, parameter_type: int, name: str) -> Any:
     is_bool = isinstance(read, bool)
     if not isinstance(read, wanted[parameter_type]) or (is_bool and parameter_type != BOOLEAN):
         raise UsageError(
-            f"parameter {name} must be a {type_name(parameter_type)}, not {value!r}",
+            f"parameter {name} must be of type {type_name(parameter_type)}, not {value!r}",
             remedy="Lists and dicts are written as JSON." if parameter_type in (LIST, STRUCT) else "",
         )
     return read

@@ -14,7 +14,8 @@ from headrace.contracts.verdict import Outcome, Verdict
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.ports import Labels, Servers, Traffic
 from headrace.control.rollouts.rows import RolloutRow, Service
-from headrace.quality.analysis import Window, judge
+from headrace.quality.analysis.judge import judge
+from headrace.quality.analysis.window import Window
 from headrace.serving.gateway.model import Arm, Route
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database

@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.clock import rfc3339
 from headrace.control.rollouts import rows
-from headrace.quality.analysis import Window, e_value
+from headrace.quality.analysis.window import Window
 from headrace.serving import revisions
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
@@ -78,6 +78,8 @@ def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
 
     The test of a metric fails when its e-value reaches `limit`. Raises NotFoundError.
     """
+    from headrace.quality.analysis.sequential import e_value  # numpy, which a list of rollouts does not need
+
     row = rows.rollout(database, rollout_id)
     analysis = row.document.analysis
     total = sum(metric.weight for metric in analysis.metrics)

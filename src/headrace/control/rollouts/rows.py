@@ -11,7 +11,7 @@ from typing import Any
 from headrace.contracts.rollout import Rollout, Step
 from headrace.contracts.verdict import Verdict
 from headrace.errors import NotFoundError
-from headrace.quality.analysis import Window
+from headrace.quality.analysis.window import Window
 from headrace.store import events
 from headrace.store.database import Database
 

@@ -13,7 +13,7 @@ from headrace.store.home import Home
 _HOOK = """\
 #!/bin/sh
 # Hands each push to Headrace, which runs the pipelines that watch the changed files.
-HEADRACE_HOME={home} exec {python} -m headrace.cli.hook
+HEADRACE_HOME={home} exec {python} -P -m headrace.cli.hook
 """
 
 
@@ -53,7 +53,7 @@ def install_hook(bare: Path, home: Home) -> Path:
     if hook.exists() and "headrace.cli.hook" not in hook.read_text(encoding="utf-8"):
         raise UsageError(
             "another post-receive hook is there", where=str(hook),
-            remedy=f"Add this line to it: HEADRACE_HOME={home.path} {sys.executable} -m headrace.cli.hook",
+            remedy=f"Add this line to it: HEADRACE_HOME={home.path} {sys.executable} -P -m headrace.cli.hook",
         )  # fmt: skip
     hook.parent.mkdir(exist_ok=True)
     hook.write_text(_HOOK.format(home=shlex.quote(str(home.path)), python=shlex.quote(sys.executable)))

@@ -13,7 +13,8 @@ from typing import Any
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome, Verdict
-from headrace.quality.analysis.sequential import Window, e_value, rate_interval, ratio_interval
+from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
+from headrace.quality.analysis.window import Window
 
 _WORDS = {"errors": "failed", "latency": "were slow", "labels": "were wrong"}
 

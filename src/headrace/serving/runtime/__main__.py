@@ -28,12 +28,16 @@ def main() -> int:
     from headrace.serving.payload_log import PayloadWriter
     from headrace.serving.runtime.app import ModelServer
     from headrace.serving.runtime.loaders import load
+    from headrace.serving.runtime.warm_up import warm_up
 
     try:
         model = load(options.model_path)
     except HeadraceError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
+    problem = warm_up(model, options.model_path)
+    if problem:
+        sys.stderr.write(f"{problem}\n")
     payloads = PayloadWriter(options.payload_log, options.revision) if options.payload_log else None
     server = ModelServer(options.name, options.revision, model, payloads)
     uvicorn.run(

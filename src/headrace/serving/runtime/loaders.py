@@ -75,7 +75,7 @@ def _read(description: Path) -> dict[str, Any]:
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DocumentError(f"not valid YAML: {error}", file=str(description)) from error
-    if not isinstance(told, dict) or not isinstance(told.get("flavors"), dict):
+    if not isinstance(told, dict) or not isinstance(told.get("flavors"), dict) or not told["flavors"]:
         raise DocumentError("describes no MLflow model: it has no flavors", file=str(description), field="flavors")
     return told
 
