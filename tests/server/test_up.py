@@ -166,7 +166,7 @@ def test_the_server_answers_drives_runs_and_leaves_nothing_behind(up):
     resumed = up.json("runs", "resume", paused["run_id"])
     assert (resumed["state"], resumed["outputs"]) == ("SUCCEEDED", {"Output": "went"})
     assert "warm_parent" in up.family()
-    assert any("run.succeeded" in line and paused["run_id"] in line for line in up.said)
+    assert until(lambda: [line for line in up.said if "run.succeeded" in line and paused["run_id"] in line])
 
     # MLflow has begun to serve: what starts late must end, too.
     until(lambda: _answers(f"http://127.0.0.1:{up.ports['--mlflow-port']}/health"))
