@@ -14,9 +14,9 @@ help:
 	@echo "make serve   the server, on the project in this folder"
 	@echo "make clean   remove the environment"
 
-setup: $(BIN)/.ready
+setup: $(VENV)/.ready
 
-$(BIN)/.ready: pyproject.toml uv.lock
+$(VENV)/.ready: pyproject.toml uv.lock
 	@$(PYTHON) scripts/setup.py $(VENV)
 
 demo: setup

@@ -180,3 +180,16 @@ def test_a_run_whose_document_cannot_be_read_fails_and_the_engine_goes_on(runner
     assert "not a PipelineSpec" in runner.drive(broken).error
     assert runner.drive(whole).state == "SUCCEEDED"
     assert Path(tmp_path / "journal").read_text() == "b\nb\n"
+
+
+@dsl.pipeline
+def one_word() -> str:
+    return word(text="said").output
+
+
+def test_a_file_of_the_users_with_the_name_of_a_standard_module_does_no_harm(run, tmp_path, monkeypatch):
+    for name in ("random", "types", "tempfile"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not this one')\n")
+    monkeypatch.chdir(tmp_path)
+    result = run(one_word)
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "said"})

@@ -95,7 +95,8 @@ class WarmExecutor:
                 await self._reader
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                "-W", "ignore", "-m", "headrace.runs.executors.warm_parent",
+                # Without -P a random.py in the user's folder would be imported for the one that libraries want.
+                "-P", "-W", "ignore", "-m", "headrace.runs.executors.warm_parent",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, **THREADS, **QUIET},
