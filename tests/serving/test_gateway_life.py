@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from headrace.errors import HeadraceError, UsageError
-from headrace.ports import free_port, require_free
+from headrace.ports import free_port, listen, require_free
 from headrace.processes import alive
 from headrace.serving.gateway import Gateway, envoy
 
@@ -132,6 +132,8 @@ def test_a_port_that_was_just_left_is_free():
         client.recv(1)
         port = server.getsockname()[1]
     require_free(port, "--port")
+    with listen(port, "--port") as again:
+        assert again.getsockname() == ("127.0.0.1", port)
 
 
 def test_stopping_answers_the_running_requests_first(gateway, backend, split):

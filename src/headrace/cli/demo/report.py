@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,6 @@ def html(report: Report) -> str:
 
     template = resources.files("headrace.cli.demo").joinpath("report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["clock"] = lambda at: time.strftime("%H:%M:%S", time.localtime(at))
     environment.filters["after_colon"] = _after_colon
     return environment.from_string(template).render(
         report=report,

@@ -7,8 +7,6 @@ from headrace.control.rollouts import request, rows
 from headrace.errors import ConflictError, UsageError
 from headrace.store.database import Database
 
-_PAUSED_BY = "paused by "
-
 
 def promote(database: Database, rollout_id: str, *, actor: str, reason: str, at: float) -> None:
     """Go on: end a pause, or skip the analysis that the rollout waits for; one held by a person only goes on.
@@ -19,10 +17,10 @@ def promote(database: Database, rollout_id: str, *, actor: str, reason: str, at:
     """
     row = _active(database, rollout_id)
     kind = row.current.kind if row.current else ""
-    skip = kind == "pause" or (kind == "analysis" and not row.message.startswith(_PAUSED_BY))
+    skip = kind == "pause" or (kind == "analysis" and row.paused_by is None)
     with database.transaction() as connection:
         landed = connection.execute(
-            "UPDATE rollout SET state = 'Progressing', message = '', step = step + ?, step_since = ?"
+            "UPDATE rollout SET state = 'Progressing', message = '', paused_by = NULL, step = step + ?, step_since = ?"
             " WHERE id = ? AND step = ? AND state = ?",
             (int(skip), at, row.id, row.step, row.state),
         ).rowcount
@@ -42,8 +40,8 @@ def pause(database: Database, rollout_id: str, *, actor: str, reason: str, at: f
     row = _active(database, rollout_id)
     with database.transaction() as connection:
         landed = connection.execute(
-            "UPDATE rollout SET state = 'Paused', message = ? WHERE id = ? AND state = 'Progressing'",
-            (f"{_PAUSED_BY}{actor}", row.id),
+            "UPDATE rollout SET state = 'Paused', message = ?, paused_by = ? WHERE id = ? AND state = 'Progressing'",
+            (f"paused by {actor}", actor, row.id),
         ).rowcount
         if landed:
             rows.tell(connection, row, "rollout.paused", at, reason=reason, actor=actor)

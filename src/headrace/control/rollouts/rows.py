@@ -32,7 +32,10 @@ class Service:
 
 @dataclass(frozen=True)
 class RolloutRow:
-    """One rollout. Times are in unix seconds; `weight` is the new revision's share in percent."""
+    """One rollout. Times are in unix seconds; `weight` is the new revision's share in percent.
+
+    `paused_by` is the person who holds a paused one; None when the document or a missing verdict does.
+    """
 
     id: str
     service: str
@@ -54,6 +57,7 @@ class RolloutRow:
     registry_told: bool
     created_at: float
     finished_at: float | None
+    paused_by: str | None
 
     @property
     def current(self) -> Step | None:
