@@ -21,13 +21,16 @@ def created(pid: int) -> float:
 
 
 def alive(pid: int | None, process_created: float | None) -> bool:
-    """Whether this very process still runs: the same number, started at the same time, not a zombie."""
+    """Whether this very process still runs: the same number, started at the same time, not a zombie.
+
+    A process whose first thread has ended and whose others have not looks like a zombie, and still holds its ports.
+    """
     if pid is None or not process_created:
         return False
     try:
         process = psutil.Process(pid)
         same = abs(process.create_time() - process_created) < _SAME_START_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        return same and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     except psutil.NoSuchProcess:
         return False
 

@@ -53,13 +53,12 @@ class Gateway:
             UsageError: no Envoy binary, or the port is taken.
             HeadraceError: Envoy does not start.
         """
-        if self._process is not None:
-            self._process.poll()
         told = self._told()
         if told and self._lives(told):
             if told["port"] == self.port:
                 return
             self.stop()
+        self._bury()
         binary = find_binary()
         require_free(self.port, "--gateway-port")
         admin_port = free_port()
@@ -96,9 +95,7 @@ class Gateway:
                 time.sleep(0.05)
             if self._lives(told):
                 os.kill(told["pid"], signal.SIGKILL)
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
+        self._bury()
         self._record.unlink(missing_ok=True)
 
     def apply(self, routes: Sequence[Route]) -> bool:
@@ -127,6 +124,13 @@ class Gateway:
         """Whether Envoy runs."""
         told = self._told()
         return bool(told and self._lives(told))
+
+    def _bury(self) -> None:
+        """Wait for a child that is dead or not wanted: one that was killed is a zombie before its last thread is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
 
     def _put(self, kind: str, content: dict[str, Any]) -> bool:
         """Move a file into place and wait until Envoy has taken it."""
