@@ -4,11 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
-.PHONY: help setup demo test lint format docs serve clean
+# A clone's folder of compiled pipelines, and the folder that says what each must give.
+GOLDENS ?= ../pipelines/test_data/sdk_compiled_pipelines/valid
+CASES ?= ../shared/conformance/kfp
+
+.PHONY: help setup demo test conformance lint format docs serve clean
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
 	@echo "make test    set up, then all tests"
+	@echo "make conformance GOLDENS=DIR   KFP's own compiled pipelines: DIR is test_data/sdk_compiled_pipelines/valid of a clone"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
 	@echo "make serve   the server, on the project in this folder"
@@ -24,6 +29,9 @@ demo: setup
 
 test: setup
 	$(BIN)/pytest
+
+conformance: setup
+	$(BIN)/python scripts/kfp_conformance.py $(GOLDENS) $(CASES)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import signal
 import time
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from headrace.project.wiring import open_database
 from headrace.runs.engine import Engine
 from headrace.runs.submit import create_run
 from headrace.store.home import Home
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).parents[1].parent / "shared"
 

@@ -7,7 +7,7 @@ import headrace.components
 from headrace.components import approve, deploy, evaluate, register, validate
 from headrace.control.rollouts import rows
 from headrace.governance import approvals
-from headrace.runs import components
+from headrace.runs.gaps import gaps
 
 SERVICE = """\
 apiVersion: serving.kserve.io/v1beta1
@@ -83,7 +83,7 @@ def test_the_curve_of_the_evaluation_is_kept_for_the_console(delivered):
 @pytest.mark.parametrize("name", headrace.components.__all__)
 def test_each_ready_component_compiles_alone_and_runs_on_the_embedded_engine(name, module_workshop):
     component = getattr(headrace.components, name)
-    assert components.gaps(module_workshop.document(component)) == []
+    assert gaps(module_workshop.document(component)) == []
     assert component.description
 
 

@@ -3,9 +3,9 @@ from functools import partial
 import pytest
 from kfp import dsl
 
-import headrace
-from headrace.errors import HeadraceError, UnsupportedError
-from headrace.runs import components, queries
+from headrace.errors import HeadraceError
+from headrace.runs import components
+from headrace.runs.prelude import Requirements
 
 component = partial(dsl.component, base_image="python:3.12")
 
@@ -37,66 +37,19 @@ def test_the_packages_of_a_component_are_read_from_its_install_prelude(document)
     found = components.python_component(_container(document(wanting), "wanting"))
     assert found.function == "wanting"
     assert "def wanting() -> int" in found.code
-    assert found.packages == (
-        "pandas>=2", "numpy ; python_version < '3'", "a[extra]==1.0", "b_c @ https://x/y.whl?z&k",
-    )  # fmt: skip
+    assert found.requirements == Requirements(
+        packages=("pandas>=2", "numpy ; python_version < '3'", "a[extra]==1.0", "b_c @ https://x/y.whl?z&k"),
+        index_urls=("https://index.example/simple", "https://more.example/simple"),
+        trusted_hosts=("index.example",),
+    )
 
 
 def test_the_prelude_of_the_sdk_itself_wants_nothing(document):
-    assert components.python_component(_container(document(plain), "plain")).packages == ()
+    assert components.python_component(_container(document(plain), "plain")).requirements == Requirements()
 
 
 def test_a_container_is_no_python_component(document):
     assert components.python_component(_container(document(shell), "shell")) is None
-
-
-@component(packages_to_install=[f"headrace=={headrace.__version__}", "pandas>=2", "no-such ; python_version < '3'"])
-def content() -> int:
-    return 1
-
-
-@component(packages_to_install=["pandas>=99"])
-def too_new() -> int:
-    return 1
-
-
-@component(packages_to_install=["no-such-package[extra]>=1"])
-def unknown() -> int:
-    return 1
-
-
-@dsl.pipeline
-def several():
-    plain()
-    shell()
-    too_new()
-
-
-@pytest.mark.parametrize(
-    ("wanted", "problem", "remedy"),
-    [
-        (shell, "component shell runs the container image alpine:3", "lightweight Python component"),
-        (too_new, r"component too-new needs the package pandas>=99, which is installed as version \d",
-         r"uv pip install 'pandas>=99'"),
-        (unknown, r"component unknown needs the package no-such-package\[extra\]>=1, which is not installed",
-         r"uv pip install 'no-such-package\[extra\]>=1'"),
-        (several, r"component shell .* \(and 1 more\)", "lightweight"),
-    ],
-)  # fmt: skip
-def test_what_cannot_run_here_is_refused_before_anything_runs(runner, compiled, wanted, problem, remedy):
-    with pytest.raises(UnsupportedError, match=problem) as raised:
-        runner.create(compiled(wanted))
-    assert raised.match(remedy)
-    assert raised.value.where == "test.yaml"
-    assert queries.list_runs(runner.database) == []
-
-
-def test_packages_that_are_there_are_no_gap(document):
-    assert components.gaps(document(content)) == []
-
-
-def test_a_component_whose_packages_are_there_runs(run):
-    assert run(content).outputs == {"Output": 1}
 
 
 CODE = """
@@ -112,13 +65,13 @@ def f():
 
 
 def test_only_libraries_that_are_safe_to_fork_are_imported_beforehand():
-    found = components.PythonComponent(CODE, "f", ())
+    found = components.PythonComponent(CODE, "f", Requirements())
     assert found.imports == ("mlflow.sklearn", "numpy", "pandas", "sklearn.linear_model")
     assert {name.partition(".")[0] for name in found.imports} <= set(components.PRELOADABLE)
 
 
 def test_code_with_a_fault_is_left_to_its_task_to_report():
-    assert components.PythonComponent("def f(:\n", "f", ()).imports == ()
+    assert components.PythonComponent("def f(:\n", "f", Requirements()).imports == ()
 
 
 def test_a_gate_asks_with_evidence_and_values():

@@ -233,7 +233,7 @@ def test_the_exit_task_waits_for_everything_and_learns_what_failed(planned):
             "status": {
                 "state": "FAILED",
                 "error": {"code": 1, "message": "it broke"},
-                "pipelineJobResourceName": "run-1",
+                "pipelineJobResourceName": "made-run-1",
                 "pipelineTaskName": "exit-handler-1",
             }
         }

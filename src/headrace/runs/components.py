@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 import json
-import re
-import shlex
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import metadata
 from typing import Any
 
-from headrace.contracts.pipeline_spec.document import PipelineDocument
-from headrace.errors import HeadraceError, UnsupportedError
+from headrace.errors import HeadraceError
+from headrace.runs.prelude import Requirements, requirements
 
 GATE_IMAGE = "kfp://human-input"
 
@@ -22,11 +19,6 @@ PRELOADABLE = (
     "sklearn", "xgboost",
 )  # fmt: skip
 
-# Installed by the SDK's own prelude; the worker brings them along.
-_OWN_PACKAGES = {"kfp", "typing-extensions"}
-
-_PIP_OPTIONS_WITH_VALUES = {"--index-url", "--extra-index-url", "--trusted-host"}
-
 
 @dataclass(frozen=True)
 class PythonComponent:
@@ -34,7 +26,7 @@ class PythonComponent:
 
     code: str
     function: str
-    packages: tuple[str, ...]
+    requirements: Requirements
 
     @property
     def imports(self) -> tuple[str, ...]:
@@ -48,102 +40,7 @@ def python_component(container: Any) -> PythonComponent | None:
     if not any("kfp.dsl.executor_main" in part for part in command[:-1]) or "--function_to_execute" not in args:
         return None
     function = args[args.index("--function_to_execute") + 1]
-    return PythonComponent(command[-1], function, _packages(command))
-
-
-def refuse_unsupported(document: PipelineDocument) -> None:
-    """Say before anything runs what cannot run here.
-
-    Raises:
-        UnsupportedError: a component needs a container, or a package that is not installed.
-    """
-    problems = gaps(document)
-    if problems:
-        component, problem, remedy = problems[0]
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise UnsupportedError(f"component {component} {problem}{more}", where=document.file, remedy=remedy)
-
-
-def gaps(document: PipelineDocument) -> list[tuple[str, str, str]]:
-    """What the embedded engine cannot do for this pipeline: component, problem, remedy."""
-    found = []
-    for name, component in sorted(document.spec.components.items()):
-        if component.WhichOneof("implementation") != "executor_label":
-            continue
-        executor = document.executors[component.executor_label]
-        label = name.removeprefix("comp-")
-        if executor.WhichOneof("spec") == "container":
-            found += [(label, *gap) for gap in _container_gaps(executor.container)]
-        elif executor.WhichOneof("spec") != "importer":
-            found.append((label, "is of a kind that the embedded engine does not run", "Use another engine."))
-    return found
-
-
-def _container_gaps(container: Any) -> list[tuple[str, str]]:
-    if container.image == GATE_IMAGE:
-        return []
-    component = python_component(container)
-    if component is None:
-        return [
-            (
-                f"runs the container image {container.image}, and the embedded engine runs Python components only",
-                "Write it as a lightweight Python component (@dsl.component), or use an engine that runs containers.",
-            )
-        ]
-    return [
-        (
-            f"needs the package {package}, which {_installed(package)}",
-            f"Install it beside headrace: uv pip install '{package}'",
-        )
-        for package in component.packages
-        if not _satisfied(package)
-    ]
-
-
-def _packages(command: list[str]) -> tuple[str, ...]:
-    """The requirements in the SDK's install prelude, without its own."""
-    packages = []
-    for line in "\n".join(command[:-1]).splitlines():
-        if "-m pip install " in line:
-            packages += _installs(line)
-    return tuple(p for p in packages if re.split(r"[^\w-]", p)[0].lower() not in _OWN_PACKAGES)
-
-
-def _installs(line: str) -> list[str]:
-    """What a line of shell gives to `pip install`, all commands in it together."""
-    words = shlex.shlex(line, posix=True, punctuation_chars="&")
-    words.whitespace_split = True
-    words.commenters = ""
-    found, before, inside = [], "", False
-    for word in words:
-        if word == "install" and before == "pip":
-            inside = True
-        elif word == "&&":
-            inside = False
-        elif inside and not word.startswith("-") and before not in _PIP_OPTIONS_WITH_VALUES:
-            found.append(word)
-        before = word
-    return found
-
-
-def _satisfied(requirement: str) -> bool:
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        wanted = Requirement(requirement)
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            return True
-        return wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
-    except (InvalidRequirement, metadata.PackageNotFoundError):
-        return False
-
-
-def _installed(requirement: str) -> str:
-    name = re.split(r"[^\w.-]", requirement)[0]
-    try:
-        return f"is installed as version {metadata.version(name)}"
-    except (metadata.PackageNotFoundError, ValueError):
-        return "is not installed"
+    return PythonComponent(command[-1], function, requirements(command))
 
 
 @lru_cache(maxsize=512)

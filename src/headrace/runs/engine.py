@@ -12,77 +12,28 @@ import contextlib
 import json
 import os
 import secrets
-from collections import Counter
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
-from headrace.clock import Clock, rfc3339
-from headrace.contracts import pipeline_spec
-from headrace.contracts.pipeline_spec import PipelineDocument, values
+from headrace.clock import Clock
 from headrace.errors import HeadraceError
 from headrace.governance import approvals
 from headrace.processes import alive, created, kill_session
-from headrace.runs import cache, components, transitions
+from headrace.runs import cache, components, environments, gates, platform, resources, transitions, work
 from headrace.runs.executor_input import Outputs, executor_input, read_outputs
-from headrace.runs.executors.warm import NotStartedError, WarmExecutor, Work
+from headrace.runs.executors import container as containers
+from headrace.runs.executors.warm import NotStartedError, WarmExecutor
 from headrace.runs.executors.warm_parent import RESULT_FILE, claim
-from headrace.runs.inputs import filled, job_placeholders
-from headrace.runs.model import Plan, ReadyTask, RunContext, State, TaskFact
-from headrace.runs.planner import plan
-from headrace.store.artifacts import content
+from headrace.runs.importer import imported
+from headrace.runs.live import Attempt, LiveRun
+from headrace.runs.model import Plan, ReadyTask, State, TaskFact
 from headrace.store.database import Database
 from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
 
 POLL_SECONDS = 0.1
 MAX_NOT_STARTED = 3
-
-
-class _Attempt:
-    """A process that this engine waits for."""
-
-    def __init__(self, task: ReadyTask, number: int, directory: Path, pid: int, process_created: float) -> None:
-        self.task = task
-        self.number = number
-        self.directory = directory
-        self.pid = pid
-        self.process_created = process_created
-        self.status: int | None = None
-
-
-class _Run:
-    """A run that this engine owns, with what it knows of its tasks."""
-
-    def __init__(self, row: Any, pipeline_root: Path) -> None:
-        self.id: str = row["id"]
-        self.document: PipelineDocument = pipeline_spec.parse(row["document"], row["file"])
-        self.arguments: dict[str, Any] = json.loads(row["parameters"])
-        self.caching = bool(row["caching"])
-        self.environment = {
-            "HEADRACE_RUN_ID": row["id"],
-            "HEADRACE_PIPELINE": row["pipeline"],
-            "HEADRACE_PROJECT": row["source_dir"],
-            "HEADRACE_COMMIT": row["commit_sha"],
-            "HEADRACE_ACTOR": row["actor"],
-            "HEADRACE_REASON": row["reason"],
-        }
-        self.context = RunContext(
-            row["id"], self.document.name, row["name"], rfc3339(row["created_at"]), str(pipeline_root)
-        )
-        self.facts: dict[str, TaskFact] = {}
-        self.not_before: dict[str, float] = {}
-        self.attempts: dict[str, _Attempt] = {}
-        self.starting: set[str] = set()
-        self.not_started: Counter[str] = Counter()
-        self.changed = True
-
-    def plan(self) -> Plan:
-        return plan(self.document, self.arguments, self.facts, self.context)
-
-    @property
-    def busy(self) -> bool:
-        return bool(self.attempts or self.starting)
 
 
 class Engine:
@@ -101,12 +52,13 @@ class Engine:
         self.database = database
         self.clock = clock
         self.environment = dict(environment)
+        self.memory = resources.machine_memory()
         self.parallel = parallel or max(2, os.cpu_count() or 2)
         self.id = f"engine-{secrets.token_hex(6)}"
-        self.runs: dict[str, _Run] = {}
+        self.runs: dict[str, LiveRun] = {}
         self._lock = FileLock(home.locks / f"{self.id}.lock")
         self._wake = asyncio.Event()
-        self._executor = WarmExecutor(self._on_exit)
+        self._executors: dict[Path | None, WarmExecutor] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
 
@@ -152,8 +104,9 @@ class Engine:
             await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
             for attempt in run.attempts.values():
-                kill_session(attempt.pid, attempt.process_created)
-        await self._executor.close()
+                self._kill(attempt)
+        for executor in self._executors.values():
+            await executor.close()
         self._lock.release()
         self._lock.path.unlink(missing_ok=True)
 
@@ -174,7 +127,7 @@ class Engine:
 
     def _take(self, row: Any) -> None:
         try:
-            run = _Run(row, self.home.artifacts)
+            run = LiveRun(dict(row), self.home.artifacts)
         except HeadraceError as error:
             transitions.finish_run(
                 self.database, row["id"], "FAILED", outputs={}, message=str(error), at=self.clock.now()
@@ -191,34 +144,39 @@ class Engine:
         for attempt in self.database.query("SELECT * FROM attempt WHERE run_id = ? AND state = 'RUNNING'", (run.id,)):
             self._recover(run, attempt)
 
-    def _recover(self, run: _Run, row: Any) -> None:
+    def _recover(self, run: LiveRun, row: Any) -> None:
         """An attempt of a dead engine: adopt it when its process lives or left a result, else queue the task again."""
         path, directory = row["path"], Path(row["directory"])
         pid, born = row["pid"], row["process_created"]
         if pid is None:
             pid, born = _claimed(directory)
+        task = run.planned(path)
+        name = self._container_of(run, task, row["number"])
         if not alive(pid, born) and not (directory / RESULT_FILE).exists():
+            self._remove(name)
             self._lost(run, path)
             return
-        # To find the task as it was planned, plan as if it had not been started.
-        facts = {name: fact for name, fact in run.facts.items() if name != path}
-        ready = plan(run.document, run.arguments, facts, run.context).ready
-        task = next(task for task in ready if task.path == path)
-        run.attempts[path] = _Attempt(task, row["number"], directory, pid or 0, born or 0.0)
+        run.attempts[path] = Attempt(
+            task, row["number"], directory, pid or 0, born or 0.0,
+            deadline=self._deadline(run, task, row["started_at"]), container=name,
+        )  # fmt: skip
 
-    def _lost(self, run: _Run, path: str) -> None:
+    def _lost(self, run: LiveRun, path: str) -> None:
         transitions.requeue_lost(self.database, run.id, path, self.clock.now())
         run.facts[path] = TaskFact(State.PENDING)
 
     # One step
 
-    async def _advance(self, run: _Run) -> None:
+    async def _advance(self, run: LiveRun) -> None:
         row = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
         if row is None or row["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
             self.runs.pop(run.id, None)
             return
         if row["state"] == "CANCELING":
-            self._cancel(run)
+            self._break_off(run, State.CANCELED, "")
+            return
+        if run.timeout is not None and self.clock.now() - run.started_at > run.timeout:
+            self._break_off(run, State.FAILED, f"the run took longer than {run.timeout:g} s (activeDeadlineSeconds)")
             return
         self._watch(run)
         self._read_gates(run)
@@ -233,7 +191,7 @@ class Engine:
         if not run.busy and not run.changed:
             self._rest_at_gates(run)
 
-    def _start_ready(self, run: _Run, planned: Plan) -> None:
+    def _start_ready(self, run: LiveRun, planned: Plan) -> None:
         now = self.clock.now()
         for task in planned.ready:
             if task.path in run.starting or run.not_before.get(task.path, 0) > now:
@@ -242,16 +200,36 @@ class Engine:
                 # Whatever ends first wakes the loop; then this run is planned again.
                 run.changed = True
                 return
-            self._work_on(run, task, self._dispatch(run, task))
+            if self._admitted(run, task):
+                self._work_on(run, task, self._dispatch(run, task))
+            else:
+                run.changed = True
 
-    def _work_on(self, run: _Run, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
+    def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
+        """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
+        container = run.document.executor_of(task.component).container
+        try:
+            asked = resources.claim(container.resources, lambda text: work.text_of(text, run, task))
+        except HeadraceError as error:
+            self._failed(run, task, str(error))
+            return False
+        never = resources.too_large(asked, self.memory)
+        if never:
+            self._failed(run, task, f"it {never[0]}")
+            return False
+        if asked.memory_bytes and sum(r.memory for r in self.runs.values()) + asked.memory_bytes > self.memory:
+            return False
+        run.claims[task.path] = asked
+        return True
+
+    def _work_on(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         """Do some work for a task beside the loop."""
         run.starting.add(task.path)
         job = asyncio.create_task(self._guarded(run, task, work))
         self._background.add(job)
         job.add_done_callback(self._background.discard)
 
-    async def _guarded(self, run: _Run, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except (HeadraceError, OSError) as error:
@@ -260,15 +238,17 @@ class Engine:
             self._failed(run, task, f"{type(error).__name__}: {error}")
         finally:
             run.starting.discard(task.path)
+            if task.path not in run.attempts:
+                run.claims.pop(task.path, None)
             run.changed = True
             self._wake.set()
 
-    async def _dispatch(self, run: _Run, task: ReadyTask) -> None:
+    async def _dispatch(self, run: LiveRun, task: ReadyTask) -> None:
         """Do what the task's executor asks: import, ask, reuse, or start a process."""
         component = run.document.spec.components[task.component]
         executor = run.document.executor_of(task.component)
         if executor.WhichOneof("spec") == "importer":
-            outputs = await asyncio.to_thread(_import, executor.importer, component, task)
+            outputs = await asyncio.to_thread(imported, executor.importer, component, task, Path(run.context.workspace))
             self._succeeded(run, task, outputs)
             return
         if executor.container.image == components.GATE_IMAGE:
@@ -280,40 +260,32 @@ class Engine:
             outputs = Outputs(**json.loads(reused))
             self._succeeded(run, task, outputs, cache_key=key, cached=True)
             return
-        await self._fork(run, task, component, executor.container, key)
+        await self._fork(run, task, executor.container, key)
 
-    def _ask(self, run: _Run, task: ReadyTask, container: Any) -> None:
-        arguments = [_filled(text, run, task) for text in container.args]
+    def _ask(self, run: LiveRun, task: ReadyTask, container: Any) -> None:
+        arguments = [work.text_of(text, run, task) for text in container.args]
         transitions.open_gate(self.database, run.id, task, components.gate_request(arguments), self.clock.now())
         run.facts[task.path] = TaskFact(State.PAUSED)
 
-    async def _fork(self, run: _Run, task: ReadyTask, component: Any, container: Any, key: str) -> None:
+    async def _fork(self, run: LiveRun, task: ReadyTask, container: Any, key: str) -> None:
         parent = self.home.artifacts / run.id / task.path
-        number = transitions.start_attempt(
-            self.database, run.id, task, cache_key=key, directory=parent, at=self.clock.now()
-        )
+        started = self.clock.now()
+        number = transitions.start_attempt(self.database, run.id, task, cache_key=key, directory=parent, at=started)
         run.facts[task.path] = TaskFact(State.RUNNING)
         directory = parent / str(number)
         directory.mkdir(parents=True, exist_ok=True)
         log = log_path(self.home, run.id, task.path, number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        python = components.python_component(container)
-        if python is None:
-            raise HeadraceError(f"the image {container.image} needs an engine that runs containers")
-        work = Work(
-            directory=directory,
-            log=log,
-            code=python.code,
-            function=python.function,
-            executor_input=executor_input(task, component, directory),
-            environment=self._environment(run, task, container),
-            preload=python.imports,
+        environment = self._environment(run, task, container)
+        prepared = await asyncio.to_thread(
+            work.prepare, run, task, number=number, directory=directory, log=log, environment=environment
         )
+        python = await asyncio.to_thread(environments.python_for, self.home, prepared.requirements)
         # A task that the warm parent has died with starts alone from then on: so the one at fault takes no other along.
         alone = self._one_by_one if run.not_started[task.path] else contextlib.nullcontext()
         try:
             async with alone:
-                pid = await self._executor.start(work)
+                pid = await self._executor(python).start(prepared.work)
             born = created(pid)
         except NotStartedError:
             known, born = _claimed(directory)
@@ -322,23 +294,51 @@ class Engine:
                 return
             pid = known
         transitions.record_process(self.database, run.id, task.path, number, pid=pid, process_created=born)
-        run.attempts[task.path] = _Attempt(task, number, directory, pid, born)
+        run.attempts[task.path] = Attempt(
+            task, number, directory, pid, born,
+            deadline=self._deadline(run, task, started), container=prepared.container,
+        )  # fmt: skip
 
-    def _not_started(self, run: _Run, task: ReadyTask) -> None:
+    def _deadline(self, run: LiveRun, task: ReadyTask, started: float) -> float | None:
+        """When a task that started then has to be finished, in unix seconds."""
+        label = run.document.spec.components[task.component].executor_label
+        seconds = platform.timeout_seconds(platform.executor_config(run.document.platform, label))
+        return started + seconds if seconds is not None else None
+
+    def _container_of(self, run: LiveRun, task: ReadyTask, number: int) -> str:
+        """The name of the container that an attempt runs in; "" when it is none."""
+        container = run.document.executor_of(task.component).container
+        if run.context.options.run_on_host or components.python_component(container) is not None:
+            return ""
+        return containers.container_name(run.id, task.path, number)
+
+    def _kill(self, attempt: Attempt) -> None:
+        """End an attempt with all that it has started."""
+        kill_session(attempt.pid, attempt.process_created)
+        self._remove(attempt.container)
+
+    def _remove(self, container: str) -> None:
+        engine = containers.find() if container else None
+        if engine is not None:
+            engine.remove(container)
+
+    def _not_started(self, run: LiveRun, task: ReadyTask) -> None:
         """Queue a task again that the warm parent took with it; one that does so each time is at fault itself."""
         run.not_started[task.path] += 1
         if run.not_started[task.path] >= MAX_NOT_STARTED:
             raise HeadraceError(f"the warm parent died {MAX_NOT_STARTED} times when it was to start the task")
         self._lost(run, task.path)
 
-    def _environment(self, run: _Run, task: ReadyTask, container: Any) -> dict[str, str]:
-        environment = {**self.environment, **run.environment, "HEADRACE_TASK": task.path}
-        for variable in container.env:
-            expanded = variable.value
-            for name, value in environment.items():
-                expanded = expanded.replace(f"$({name})", value)
-            environment[variable.name] = expanded
-        return environment
+    def _executor(self, python: Path | None) -> WarmExecutor:
+        """The warm parent of an environment."""
+        if python not in self._executors:
+            self._executors[python] = WarmExecutor(self._on_exit, python)
+        return self._executors[python]
+
+    def _environment(self, run: LiveRun, task: ReadyTask, container: Any) -> dict[str, str]:
+        threads = run.claims[task.path].environment if task.path in run.claims else {}
+        given = {**self.environment, **run.environment, **threads, "HEADRACE_TASK": task.path}
+        return work.task_environment(given, container)
 
     # Ends
 
@@ -349,16 +349,22 @@ class Engine:
                     attempt.status = status
                     self._wake.set()
 
-    def _watch(self, run: _Run) -> None:
+    def _watch(self, run: LiveRun) -> None:
         """Commit attempts that ended: those that the warm parent told of, and those that are found dead."""
         for attempt in list(run.attempts.values()):
             if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
                 del run.attempts[attempt.task.path]
                 self._work_on(run, attempt.task, self._commit(run, attempt))
+            elif attempt.deadline is not None and self.clock.now() > attempt.deadline:
+                attempt.problem = "it took longer than it may (activeDeadlineSeconds)"
+                self._kill(attempt)
 
-    async def _commit(self, run: _Run, attempt: _Attempt) -> None:
+    async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
         task = attempt.task
         result = _result(attempt)
+        if attempt.problem:
+            self._failed(run, task, attempt.problem)
+            return
         if result["exit_code"] != 0:
             self._failed(run, task, result["error"])
             return
@@ -368,7 +374,7 @@ class Engine:
         self._succeeded(run, task, outputs)
 
     def _succeeded(
-        self, run: _Run, task: ReadyTask, outputs: Outputs, *, cache_key: str = "", cached: bool = False
+        self, run: LiveRun, task: ReadyTask, outputs: Outputs, *, cache_key: str = "", cached: bool = False
     ) -> None:
         transitions.succeed(
             self.database, run.id, task, outputs, at=self.clock.now(), cache_key=cache_key, cached=cached
@@ -376,7 +382,7 @@ class Engine:
         run.facts[task.path] = TaskFact(State.SUCCEEDED, outputs.parameters, outputs.artifacts)
         run.changed = True
 
-    def _failed(self, run: _Run, task: ReadyTask, message: str) -> None:
+    def _failed(self, run: LiveRun, task: ReadyTask, message: str) -> None:
         again = transitions.fail(self.database, run.id, task, message, self.clock.now())
         if again:
             row = self.database.one("SELECT not_before FROM task WHERE run_id = ? AND path = ?", (run.id, task.path))
@@ -384,24 +390,20 @@ class Engine:
         run.facts[task.path] = TaskFact(State.PENDING if again else State.FAILED, message=message)
         run.changed = True
 
-    def _finish(self, run: _Run, planned: Plan) -> None:
+    def _finish(self, run: LiveRun, planned: Plan) -> None:
         root = planned.root
         message = ""
         if root.state is State.FAILED:
-            message = self._failure(run) or root.message
+            message = run.failure() or root.message
         outputs = {"parameters": root.parameters, "artifacts": root.artifacts}
         transitions.finish_run(
             self.database, run.id, root.state.value, outputs=outputs, message=message, at=self.clock.now()
         )
         self.runs.pop(run.id, None)
 
-    def _failure(self, run: _Run) -> str:
-        failed = [(path, fact.message) for path, fact in run.facts.items() if fact.state is State.FAILED]
-        return "\n".join(f"task {path}: {message}" for path, message in failed)
-
     # Gates, backoff, cancelling
 
-    def _read_gates(self, run: _Run) -> None:
+    def _read_gates(self, run: LiveRun) -> None:
         for path, fact in list(run.facts.items()):
             if fact.state is not State.PAUSED:
                 continue
@@ -409,37 +411,38 @@ class Engine:
             if gate is None or gate.state == "waiting":
                 continue
             transitions.unpause_run(self.database, run.id, self.clock.now())
-            facts = {name: known for name, known in run.facts.items() if name != path}
-            task = next(t for t in plan(run.document, run.arguments, facts, run.context).ready if t.path == path)
+            task = run.planned(path)
             if gate.state == "approved":
-                self._succeeded(run, task, Outputs(_gate_outputs(run, task, gate), {}))
+                component = run.document.spec.components[task.component]
+                self._succeeded(run, task, Outputs(gates.outputs(gate, component), {}))
             else:
                 last = gate.decisions[-1] if gate.decisions else None
                 who = f"{gate.state} by {last.actor}: {last.reason}" if last else gate.state
                 self._failed(run, task, who)
 
-    def _rest_at_gates(self, run: _Run) -> None:
+    def _rest_at_gates(self, run: LiveRun) -> None:
         waits = any(fact.state is State.PAUSED for fact in run.facts.values())
         pending = any(fact.state is State.PENDING for fact in run.facts.values())
         if waits and not pending:
             transitions.pause_run(self.database, run.id, self.clock.now())
 
-    def _backoff_over(self, run: _Run) -> bool:
+    def _backoff_over(self, run: LiveRun) -> bool:
         now = self.clock.now()
         return any(
             fact.state is State.PENDING and run.not_before.get(path, 0) <= now and path not in run.starting
             for path, fact in run.facts.items()
         )
 
-    def _cancel(self, run: _Run) -> None:
+    def _break_off(self, run: LiveRun, state: State, message: str) -> None:
+        """End what a run has started, and then the run."""
         for attempt in run.attempts.values():
-            kill_session(attempt.pid, attempt.process_created)
+            self._kill(attempt)
         if run.starting:
             return
         run.attempts.clear()
         now = self.clock.now()
         transitions.cancel_tasks(self.database, run.id, now)
-        transitions.finish_run(self.database, run.id, "CANCELED", outputs={}, message="", at=now)
+        transitions.finish_run(self.database, run.id, state.value, outputs={}, message=message, at=now)
         self.runs.pop(run.id, None)
 
 
@@ -454,7 +457,7 @@ def _claimed(directory: Path) -> tuple[int | None, float]:
     return claim(str(directory), None)
 
 
-def _result(attempt: _Attempt) -> dict[str, Any]:
+def _result(attempt: Attempt) -> dict[str, Any]:
     try:
         result: dict[str, Any] = json.loads((attempt.directory / RESULT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -467,57 +470,3 @@ def _result(attempt: _Attempt) -> dict[str, Any]:
             return {"exit_code": status, "error": f"the task's process was killed by {name}{hint}"}
         return {"exit_code": 1, "error": "the task's process ended without a result"}
     return result
-
-
-def _import(importer: Any, component: Any, task: ReadyTask) -> Outputs:
-    """Register what is there already; its content's digest makes it the same artifact wherever it lies.
-
-    Raises:
-        HeadraceError: a local path that does not exist.
-    """
-    source = importer.artifact_uri
-    if source.WhichOneof("value") == "runtime_parameter":
-        uri = str(task.parameters[source.runtime_parameter])
-    else:
-        uri = str(values.from_message(source.constant))
-    path = Path(uri.removeprefix("file://"))
-    local = path.is_absolute() or "://" not in uri or uri.startswith("file://")
-    if local and not path.exists():
-        raise HeadraceError(f"there is no artifact to import: {path} does not exist")
-    name, spec = next(iter(component.output_definitions.artifacts.items()))
-    artifact = {
-        "name": name,
-        "type": {"schemaTitle": spec.artifact_type.schema_title, "schemaVersion": spec.artifact_type.schema_version},
-        "uri": str(path.resolve()) if local else uri,
-        "metadata": _metadata(importer, task),
-        "digest": content.digest(path) if local else "",
-        "bytes": content.size(path) if local else 0,
-    }
-    return Outputs({}, {name: [artifact]})
-
-
-def _metadata(importer: Any, task: ReadyTask) -> dict[str, Any]:
-    from google.protobuf import json_format
-
-    metadata = values.normal(json_format.MessageToDict(importer.metadata))
-    return {filled(key, task.parameters): filled(value, task.parameters) for key, value in metadata.items()}
-
-
-def _filled(text: str, run: _Run, task: ReadyTask) -> str:
-    for placeholder, value in job_placeholders(run.context, task.path).items():
-        text = text.replace(placeholder, value)
-    return values.to_text(filled(text, task.parameters))
-
-
-def _gate_outputs(run: _Run, task: ReadyTask, gate: approvals.Gate) -> dict[str, Any]:
-    """The declared outputs of a gate: submitted values, defaults, and `decision`, `decided_by`, `reason`."""
-    last = gate.decisions[-1] if gate.decisions else None
-    known = {
-        "decision": gate.state,
-        "decided_by": last.actor if last else "",
-        "reason": last.reason if last else "",
-        **{name: spec.get("default") for name, spec in gate.parameters.items()},
-        **gate.values,
-    }
-    wanted = run.document.spec.components[task.component].output_definitions.parameters
-    return {name: known.get(name) for name in wanted}

@@ -62,8 +62,13 @@ def read_outputs(component: Any, given: Mapping[str, Any], directory: Path) -> O
     artifacts = {}
     for name, provisioned in given["outputs"]["artifacts"].items():
         written = told.get("artifacts", {}).get(name, {}).get("artifacts") or provisioned["artifacts"]
-        artifacts[name] = [_described({**provisioned["artifacts"][0], **item}) for item in written]
+        artifacts[name] = [_described({**provisioned["artifacts"][0], **_said(item)}) for item in written]
     return Outputs(parameters, artifacts)
+
+
+def _said(artifact: Artifact) -> dict[str, Any]:
+    """What a component says of an artifact; an artifact that it made itself has an empty name."""
+    return {key: value for key, value in artifact.items() if key != "name" or value}
 
 
 def _told(directory: Path) -> dict[str, Any]:
@@ -89,12 +94,36 @@ def _parameter(name: str, spec: Any, told: Mapping[str, Any], given: Mapping[str
     return values.from_text(text, spec.parameter_type)
 
 
+def registered(name: str, kind: Any, uri: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The artifact that is there already at `uri`; its content's digest makes it the same wherever it lies.
+
+    `kind` is an ArtifactTypeSchema.
+
+    Raises:
+        HeadraceError: a local path that does not exist.
+    """
+    path = Path(uri.removeprefix("file://"))
+    local = path.is_absolute() or "://" not in uri or uri.startswith("file://")
+    if local and not path.exists():
+        raise HeadraceError(f"there is no artifact to import: {path} does not exist")
+    return {
+        "name": name,
+        "type": _type(kind),
+        "uri": str(path.resolve()) if local else uri,
+        "metadata": dict(metadata),
+        "digest": content.digest(path) if local else "",
+        "bytes": content.size(path) if local else 0,
+    }
+
+
 def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
-    kind = spec.artifact_type
-    type_ = {"schemaTitle": kind.schema_title, "schemaVersion": kind.schema_version}
+    return {"name": name, "type": _type(spec.artifact_type), "uri": str(directory / name), "metadata": {}}
+
+
+def _type(kind: Any) -> dict[str, str]:
     if kind.instance_schema:
-        type_ = {"instanceSchema": kind.instance_schema}
-    return {"name": name, "type": type_, "uri": str(directory / name), "metadata": {}}
+        return {"instanceSchema": kind.instance_schema}
+    return {"schemaTitle": kind.schema_title, "schemaVersion": kind.schema_version}
 
 
 def _described(artifact: Artifact) -> dict[str, Any]:

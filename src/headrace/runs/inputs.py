@@ -16,6 +16,7 @@ from headrace.runs.model import Artifact, NodeResult, RunContext, State
 
 _INPUT = re.compile(r"\{\{\$\.inputs\.parameters\[(?P<quote>['\"])(?P<name>[^'\"]+)(?P=quote)\]\}\}")
 MISSING = object()
+EXECUTOR_INPUT = "{{$}}"
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,16 @@ def _parameter(source: Any, declared: int, scope: Scope) -> Any:
 def final_status(producer: NodeResult, source: Any, scope: Scope) -> dict[str, Any]:
     """`PipelineTaskFinalStatus` of a finished task, as JSON.
 
-    Source: pipeline_spec.proto, PipelineTaskFinalStatus; the state words are SUCCEEDED and FAILED.
+    Source: pipeline_spec.proto, PipelineTaskFinalStatus; the state words are SUCCEEDED and FAILED;
+    the open source backend says COMPLETE for the first.
     """
     failed = producer.blocked or producer.state not in (State.SUCCEEDED, State.SKIPPED)
+    succeeded = "COMPLETE" if scope.context.options.oss_parity else "SUCCEEDED"
     error = {"code": 1, "message": producer.message} if failed else {"code": 0, "message": ""}
     return {
-        "state": "FAILED" if failed else "SUCCEEDED",
+        "state": "FAILED" if failed else succeeded,
         "error": error,
-        "pipelineJobResourceName": scope.context.run_id,
+        "pipelineJobResourceName": scope.context.resource_name,
         "pipelineTaskName": source.producer_task,
     }
 
@@ -128,13 +131,14 @@ def job_placeholders(context: RunContext, path: str) -> dict[str, str]:
     """What `dsl.PIPELINE_…_PLACEHOLDER` and `dsl.PIPELINE_TASK_…` stand for in a task."""
     return {
         "{{$.pipeline_job_name}}": context.display_name,
-        "{{$.pipeline_job_resource_name}}": context.run_id,
+        "{{$.pipeline_job_resource_name}}": context.resource_name,
         "{{$.pipeline_job_uuid}}": context.run_id,
         "{{$.pipeline_task_name}}": path.rpartition("/")[2],
         "{{$.pipeline_task_uuid}}": f"{context.run_id}/{path}",
         "{{$.pipeline_job_create_time_utc}}": context.created_at,
         "{{$.pipeline_job_schedule_time_utc}}": context.created_at,
         "{{$.pipeline_root}}": context.pipeline_root,
+        "{{$.workspace_path}}": context.workspace,
     }
 
 

@@ -77,6 +77,18 @@ class NodeResult:
 
 
 @dataclass(frozen=True)
+class RunOptions:
+    """How a run is to be done, as its creator wants it.
+
+    `run_on_host`: commands of container components run as plain processes of this machine.
+    `oss_parity`: where the open source backend of KFP departs from the specification, depart with it.
+    """
+
+    run_on_host: bool = False
+    oss_parity: bool = False
+
+
+@dataclass(frozen=True)
 class RunContext:
     """What job placeholders and the planner need to know of a run. Times are RFC 3339."""
 
@@ -85,6 +97,13 @@ class RunContext:
     display_name: str
     created_at: str
     pipeline_root: str
+    workspace: str = ""
+    options: RunOptions = RunOptions()
+
+    @property
+    def resource_name(self) -> str:
+        """The run's name among all resources, as KFP makes it: the pipeline's name and what is unique."""
+        return f"{self.pipeline_name}-{self.run_id}"
 
 
 @dataclass(frozen=True)

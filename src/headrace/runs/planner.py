@@ -23,11 +23,15 @@ DEFAULT_BACKOFF_MAX_SECONDS = 3600.0
 
 
 def plan(
-    document: PipelineDocument, arguments: Mapping[str, Any], facts: Mapping[str, TaskFact], context: RunContext
+    document: PipelineDocument,
+    arguments: Mapping[str, Any],
+    facts: Mapping[str, TaskFact],
+    context: RunContext,
+    artifacts: Mapping[str, Sequence[Artifact]] | None = None,
 ) -> Plan:
-    """The tasks that can start now, and what the run has come to."""
+    """The tasks that can start now, and what the run has come to; `artifacts` were given to the pipeline itself."""
     evaluation = _Evaluation(document, facts, context)
-    root = evaluation.group(document.spec.root, "", arguments, {})
+    root = evaluation.group(document.spec.root, "", arguments, artifacts or {})
     return Plan(tuple(evaluation.ready), root, evaluation.groups)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from headrace.contracts.pipeline_spec import PipelineDocument
-from headrace.runs.components import refuse_unsupported
+from headrace.errors import HeadraceError, UsageError
+from headrace.runs.executor_input import registered
+from headrace.runs.gaps import refuse_unsupported
+from headrace.runs.model import RunOptions
 from headrace.store import events
 from headrace.store.database import Database
 
@@ -27,24 +31,34 @@ def create_run(
     source_dir: str = "",
     commit: str = "",
     caching: bool = True,
+    run_on_host: bool = False,
+    oss_parity: bool = False,
 ) -> str:
     """Write a PENDING run and return its id; an engine takes it from there.
 
+    `parameters` may also name input artifacts of the pipeline; such a value is a path or a URI.
+
     Raises:
-        UsageError: a parameter is missing, unknown or of the wrong type.
+        UsageError: a parameter is missing, unknown or of the wrong type; an artifact does not exist.
         UnsupportedError: the embedded engine cannot run a component of the pipeline.
     """
-    arguments = document.arguments(parameters)
-    refuse_unsupported(document)
+    wanted = document.spec.root.input_definitions.artifacts
+    arguments = document.arguments({name: value for name, value in parameters.items() if name not in wanted})
+    artifacts = {name: [_artifact(document, name, parameters.get(name))] for name in wanted if name in parameters}
+    _refuse_missing(document, artifacts)
+    options = RunOptions(run_on_host=run_on_host, oss_parity=oss_parity)
+    refuse_unsupported(document, options)
     run_id = secrets.token_hex(6)
     moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     with database.transaction() as connection:
         connection.execute(
             "INSERT INTO run (id, pipeline, name, document, file, parameters, environment, actor, reason, source_dir,"
-            " commit_sha, caching, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?)",
+            " commit_sha, caching, options, artifacts, state, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'PENDING', ?)",
             (
                 run_id, pipeline, f"{pipeline} {moment}", document.text, document.file, json.dumps(arguments),
-                environment, actor, reason, source_dir, commit, int(caching), at,
+                environment, actor, reason, source_dir, commit, int(caching), json.dumps(asdict(options)),
+                json.dumps(artifacts), at,
             ),
         )  # fmt: skip
         events.append(
@@ -52,3 +66,23 @@ def create_run(
             data={"pipeline": pipeline, "commit": commit},
         )  # fmt: skip
     return run_id
+
+
+def _artifact(document: PipelineDocument, name: str, given: Any) -> dict[str, Any]:
+    spec = document.spec.root.input_definitions.artifacts[name]
+    try:
+        return registered(name, spec.artifact_type, str(given), {})
+    except HeadraceError as error:
+        raise UsageError(
+            f"input artifact {name}: {error}", where=document.file, remedy="Give a path or URI."
+        ) from error
+
+
+def _refuse_missing(document: PipelineDocument, artifacts: Mapping[str, Any]) -> None:
+    for name, spec in sorted(document.spec.root.input_definitions.artifacts.items()):
+        if name not in artifacts and not spec.is_optional:
+            raise UsageError(
+                f"the pipeline {document.name} needs the artifact {name} ({spec.artifact_type.schema_title})",
+                where=document.file,
+                remedy=f"Give a path or URI with -p {name}=PATH.",
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import graphlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ class PipelineDocument:
     text: str
     file: str
     spec: Any  # kfp.pipeline_spec.pipeline_spec_pb2.PipelineSpec; its generated module has no types
+    platform: Mapping[str, Any] = field(default_factory=dict)  # the PlatformSpec, in camelCase
 
     @property
     def name(self) -> str:
@@ -83,9 +84,7 @@ def parse(text: str, file: str) -> PipelineDocument:
     """
     from google.protobuf import json_format
 
-    raw = _first_document(text, file)
-    if "pipelineSpec" in raw or "pipeline_spec" in raw:
-        raw = raw.get("pipelineSpec") or raw["pipeline_spec"]
+    raw, platform = _documents(text, file)
     spec = messages().PipelineSpec()
     try:
         json_format.ParseDict(raw, spec)
@@ -93,7 +92,7 @@ def parse(text: str, file: str) -> PipelineDocument:
         raise DocumentError(
             f"not a PipelineSpec: {error}", file=file, remedy="Compile it again with kfp.compiler of KFP 2."
         ) from error
-    document = PipelineDocument(text, file, spec)
+    document = PipelineDocument(text, file, spec, platform)
     _check(document)
     return document
 
@@ -113,12 +112,13 @@ def messages() -> ModuleType:
     return module
 
 
-def _first_document(text: str, file: str) -> dict[str, Any]:
+def _documents(text: str, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The PipelineSpec and the PlatformSpec: two YAML documents, or two fields of one as the REST API has them."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        raw = next(iter(yaml.load_all(text, Loader=loader)), None)
+        documents = [raw for raw in yaml.load_all(text, Loader=loader) if raw is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise DocumentError(
@@ -127,11 +127,26 @@ def _first_document(text: str, file: str) -> dict[str, Any]:
             line=mark.line + 1 if mark else None,
             remedy="Mend this line, or compile the pipeline again.",
         ) from error
-    if not isinstance(raw, dict):
+    if not documents or not all(isinstance(raw, dict) for raw in documents):
         raise DocumentError(
             "not a compiled pipeline", file=file, remedy="Give a file that kfp.compiler wrote, or a .py file."
         )
-    return raw
+    first, platform = documents[0], documents[1] if len(documents) > 1 else {}
+    if "pipelineSpec" in first or "pipeline_spec" in first:
+        platform = first.get("platformSpec") or first.get("platform_spec") or platform
+        first = first.get("pipelineSpec") or first["pipeline_spec"]
+    _refuse_second(len(documents), platform, file)
+    return first, platform
+
+
+def _refuse_second(count: int, platform: Mapping[str, Any], file: str) -> None:
+    platforms = platform.get("platforms", {})
+    if count > 2 or (count == 2 and not isinstance(platforms, dict)) or (count == 2 and "platforms" not in platform):
+        raise DocumentError(
+            "after the pipeline stands something that is no platform document",
+            file=file,
+            remedy="A second document holds `platforms:`, as kfp.compiler writes it; there is no third.",
+        )
 
 
 def _check(document: PipelineDocument) -> None:

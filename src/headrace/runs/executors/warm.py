@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import HeadraceError
+from headrace.runs.executors import warm_parent
+from headrace.runs.resources import THREAD_VARIABLES
 
 # One thread a task unless its resources say more: two libraries that each start a thread a core make both slow.
-THREADS = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"
-)
+THREADS = dict.fromkeys(THREAD_VARIABLES, "1")
 QUIET = {
     "DO_NOT_TRACK": "1",
     "GX_ANALYTICS_ENABLED": "false",
@@ -37,22 +37,30 @@ class NotStartedError(HeadraceError):
 
 @dataclass(frozen=True)
 class Work:
-    """One attempt: a component's code, its function, its input, and where it works and writes its log."""
+    """One attempt: where it works and writes its log, its input, and what it does.
+
+    That is a function of a component's code, or else a command.
+    """
 
     directory: Path
     log: Path
-    code: str
-    function: str
     executor_input: Mapping[str, Any]
     environment: Mapping[str, str]
-    preload: Sequence[str]
+    code: str = ""
+    function: str = ""
+    preload: Sequence[str] = ()
+    command: Sequence[str] = ()
 
 
 class WarmExecutor:
-    """Forks a process for each piece of work. `on_exit(pid, status)` is called for each end; negative is a signal."""
+    """Forks a process for each piece of work. `on_exit(pid, status)` is called for each end; negative is a signal.
 
-    def __init__(self, on_exit: Callable[[int, int], None]) -> None:
+    `python` is the interpreter of another environment that holds kfp and psutil; None: this one.
+    """
+
+    def __init__(self, on_exit: Callable[[int, int], None], python: Path | None = None) -> None:
         self._on_exit = on_exit
+        self._python = python
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._numbers = itertools.count()
@@ -94,17 +102,22 @@ class WarmExecutor:
             if self._reader is not None:
                 await self._reader
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                # Without -P a random.py in the user's folder would be imported for the one that libraries want.
-                "-P", "-W", "ignore", "-m", "headrace.runs.executors.warm_parent",
+                *self._program(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, **THREADS, **QUIET},
                 limit=_LINE_LIMIT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             self._reader = asyncio.create_task(self._read(self._process))
         return self._process
+
+    def _program(self) -> list[str]:
+        # Without -P a random.py in the user's folder would be imported for the one that libraries want.
+        if self._python is None:
+            return [sys.executable, "-P", "-W", "ignore", "-m", warm_parent.__name__]
+        # Another environment does not hold Headrace.
+        return [str(self._python), "-P", "-W", "ignore", str(Path(warm_parent.__file__))]
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -131,4 +144,5 @@ def _request(number: int, work: Work) -> dict[str, Any]:
         "input": work.executor_input,
         "environment": dict(work.environment),
         "preload": list(work.preload),
+        "command": list(work.command),
     }

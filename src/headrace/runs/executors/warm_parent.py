@@ -2,13 +2,15 @@
 
 It reads one JSON object a line on stdin and writes one a line on stdout:
 
-    {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input"}
+    {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input", "command": […]}
         ->  {"forked": id, "pid"}
     a child's end
         ->  {"exited": pid, "status": code}
 
 The end of stdin ends the parent. Children are in sessions of their own and go on without it; each claims its
 directory as the first thing that it does and leaves `result.json` there as the last.
+
+It also runs in environments that hold kfp and psutil, and not Headrace.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import json
 import os
 import select
 import signal
+import subprocess
 import sys
 import traceback
 from typing import Any, NoReturn
 
-from headrace.processes import created
+import psutil
 
 RESULT_FILE = "result.json"
 CLAIM = "claim"
@@ -42,9 +45,16 @@ def claim(directory: str, pid: int | None) -> tuple[int | None, float]:
     place = os.path.join(directory, CLAIM)
     # A symbolic link is made once, and whole or not at all; what it says need not exist.
     with contextlib.suppress(FileExistsError):
-        os.symlink(json.dumps([pid, created(pid) if pid else 0.0]), place)
+        os.symlink(json.dumps([pid, _created(pid) if pid else 0.0]), place)
     first, since = json.loads(os.readlink(place))
     return first, since
+
+
+def _created(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).create_time())
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def main() -> None:
@@ -154,16 +164,37 @@ def _settle(request: dict[str, Any]) -> None:
 
 
 def _execute(request: dict[str, Any]) -> dict[str, Any]:
-    from kfp.dsl import executor, utils
-
     directory = request["directory"]
     for output in request["input"]["outputs"]["artifacts"].values():
         for artifact in output["artifacts"]:
             os.makedirs(os.path.dirname(artifact["uri"]), exist_ok=True)
     os.makedirs(os.path.join(directory, "parameters"), exist_ok=True)
-    for name, text in ((CODE_FILE, request["code"]), (INPUT_FILE, json.dumps(request["input"], indent=1))):
-        with open(os.path.join(directory, name), "w", encoding="utf-8") as stream:
-            stream.write(text)
+    _write(os.path.join(directory, INPUT_FILE), json.dumps(request["input"], indent=1))
+    if request["command"]:
+        return _run(request["command"])
+    _write(os.path.join(directory, CODE_FILE), request["code"])
+    return _call(directory, request)
+
+
+def _write(file: str, text: str) -> None:
+    with open(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+
+
+def _run(command: list[str]) -> dict[str, Any]:
+    """A command of a container component; what it leaves running ends with the task."""
+    try:
+        code = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        return {"exit_code": 127, "error": f"the command {command[0]} cannot be started: {error.strerror}"}
+    if code < 0:
+        return {"exit_code": code, "error": f"the command {command[0]} was killed by {signal.Signals(-code).name}"}
+    return {"exit_code": code, "error": f"the command {command[0]} ended with exit code {code}" if code else ""}
+
+
+def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
+    from kfp.dsl import executor, utils
+
     try:
         module = utils.load_module(module_name=CODE_FILE.removesuffix(".py"), module_directory=directory)
         function = getattr(module, request["function"])

@@ -126,7 +126,7 @@ class Gateway:
         return bool(told and self._lives(told))
 
     def _bury(self) -> None:
-        """Wait for a child that is dead or not wanted: one that was killed is a zombie before its last thread is gone."""
+        """End the child of ours that nobody finds any more, and wait for it."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()

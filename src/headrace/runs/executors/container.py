@@ -1,0 +1,98 @@
+"""Containers by docker or podman: the command that starts one, and the one that ends it.
+
+`HEADRACE_CONTAINER` holds the start of another command line, as in `podman --runtime runc run --network host`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from headrace.errors import UsageError
+
+VARIABLE = "HEADRACE_CONTAINER"
+_KNOWN = ("docker", "podman")
+_RUN = "run"
+_ANSWER_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class ContainerEngine:
+    """A program that runs containers; `words` starts a command line that ends in `run` and its options."""
+
+    words: tuple[str, ...]
+
+    def command(
+        self,
+        name: str,
+        image: str,
+        command: Sequence[str],
+        args: Sequence[str],
+        *,
+        mounts: Mapping[Path, bool],
+        environment: Mapping[str, str],
+        workdir: Path,
+    ) -> list[str]:
+        """Run `image` and remove the container afterwards; `mounts` are folders and whether they can be written.
+
+        As in Kubernetes, `command` replaces the image's entry point and `args` its arguments.
+        """
+        words = [*self.words, "--rm", "--name", name, "--workdir", str(workdir)]
+        for folder, writable in sorted(mounts.items()):
+            words += ["--volume", f"{folder}:{folder}" + ("" if writable else ":ro")]
+        for variable, value in environment.items():
+            words += ["--env", f"{variable}={value}"]
+        if command:
+            words += ["--entrypoint", command[0]]
+        return [*words, image, *command[1:], *args]
+
+    def remove(self, name: str) -> None:
+        """End a container, wherever it has got to. Idempotent: one that does not exist is none."""
+        program = self.words[: self.words.index(_RUN)]
+        subprocess.run([*program, "rm", "--force", name], capture_output=True, check=False, timeout=_ANSWER_SECONDS * 3)
+
+
+def container_name(run_id: str, path: str, attempt: int) -> str:
+    """The name of an attempt's container: it can be found again without a record of it."""
+    return f"headrace-{run_id}-{hashlib.sha256(path.encode()).hexdigest()[:8]}-{attempt}"
+
+
+def find() -> ContainerEngine | None:
+    """The engine that the environment names, else docker or podman when one is there and answers.
+
+    Raises:
+        UsageError: HEADRACE_CONTAINER is no command line that starts a container.
+    """
+    named = os.environ.get(VARIABLE)
+    return _named(named) if named else _found(os.environ.get("PATH", ""))
+
+
+def _named(text: str) -> ContainerEngine:
+    words = tuple(shlex.split(text))
+    if _RUN not in words or shutil.which(words[0]) is None:
+        raise UsageError(
+            f"{VARIABLE}={text} does not start a container", remedy='As in "podman run --network host", or unset it.'
+        )
+    return ContainerEngine(words)
+
+
+@cache
+def _found(path: str) -> ContainerEngine | None:
+    programs = (shutil.which(program, path=path) for program in _KNOWN)
+    return next((ContainerEngine((p, _RUN)) for p in programs if p is not None and _answers(p)), None)
+
+
+def _answers(program: str) -> bool:
+    """A client without its daemon is no engine."""
+    try:
+        done = subprocess.run([program, "info"], capture_output=True, check=False, timeout=_ANSWER_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

@@ -1,0 +1,111 @@
+"""What an engine knows of a run that it owns, beside the rows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.clock import rfc3339
+from headrace.contracts import pipeline_spec
+from headrace.contracts.pipeline_spec import PipelineDocument
+from headrace.runs import platform
+from headrace.runs.model import Plan, ReadyTask, RunContext, RunOptions, State, TaskFact
+from headrace.runs.planner import plan
+from headrace.runs.resources import Claim
+
+# The folder that all tasks of a run share; no component has this name.
+WORKSPACE = ".workspace"
+
+
+class Attempt:
+    """A process that an engine waits for. `deadline` is in unix seconds; `container` names the one that it runs in."""
+
+    def __init__(
+        self,
+        task: ReadyTask,
+        number: int,
+        directory: Path,
+        pid: int,
+        process_created: float,
+        *,
+        deadline: float | None = None,
+        container: str = "",
+    ) -> None:
+        self.task = task
+        self.number = number
+        self.directory = directory
+        self.pid = pid
+        self.process_created = process_created
+        self.deadline = deadline
+        self.container = container
+        self.status: int | None = None
+        self.problem = ""
+
+
+class LiveRun:
+    """A run that an engine owns.
+
+    Raises:
+        HeadraceError: its document cannot be read.
+    """
+
+    def __init__(self, row: Mapping[str, Any], pipeline_root: Path) -> None:
+        self.id: str = row["id"]
+        self.document: PipelineDocument = pipeline_spec.parse(row["document"], row["file"])
+        self.arguments: dict[str, Any] = json.loads(row["parameters"])
+        self.artifacts: dict[str, list[dict[str, Any]]] = json.loads(row["artifacts"])
+        self.caching = bool(row["caching"])
+        self.environment = {
+            "HEADRACE_RUN_ID": row["id"],
+            "HEADRACE_PIPELINE": row["pipeline"],
+            "HEADRACE_PROJECT": row["source_dir"],
+            "HEADRACE_COMMIT": row["commit_sha"],
+            "HEADRACE_ACTOR": row["actor"],
+            "HEADRACE_REASON": row["reason"],
+        }
+        self.context = RunContext(
+            row["id"],
+            self.document.name,
+            row["name"],
+            rfc3339(row["created_at"]),
+            str(pipeline_root),
+            workspace=str(pipeline_root / row["id"] / WORKSPACE),
+            options=RunOptions(**json.loads(row["options"])),
+        )
+        self.timeout = platform.timeout_seconds(platform.pipeline_config(self.document.platform))
+        self.started_at: float = row["started_at"] or 0.0
+        self.facts: dict[str, TaskFact] = {}
+        self.not_before: dict[str, float] = {}
+        self.attempts: dict[str, Attempt] = {}
+        self.claims: dict[str, Claim] = {}
+        self.starting: set[str] = set()
+        self.not_started: Counter[str] = Counter()
+        self.changed = True
+
+    def plan(self) -> Plan:
+        """What can start now."""
+        return plan(self.document, self.arguments, self.facts, self.context, self.artifacts)
+
+    def planned(self, path: str) -> ReadyTask:
+        """A task that was started, as it was planned: what can start if it had not been."""
+        facts = {name: fact for name, fact in self.facts.items() if name != path}
+        ready = plan(self.document, self.arguments, facts, self.context, self.artifacts).ready
+        return next(task for task in ready if task.path == path)
+
+    def failure(self) -> str:
+        """What every failed task said."""
+        failed = [(path, fact.message) for path, fact in self.facts.items() if fact.state is State.FAILED]
+        return "\n".join(f"task {path}: {message}" for path, message in failed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something runs or is being started."""
+        return bool(self.attempts or self.starting)
+
+    @property
+    def memory(self) -> float:
+        """The bytes of memory that its running tasks have asked for."""
+        return sum(claim.memory_bytes for claim in self.claims.values())

@@ -1,0 +1,104 @@
+"""From a task that can start to the work that a process does: code or a command, its input and its environment."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.contracts.pipeline_spec import values
+from headrace.errors import HeadraceError
+from headrace.runs import components
+from headrace.runs.environments import HOST_PATH
+from headrace.runs.executor_input import executor_input
+from headrace.runs.executors import container as containers
+from headrace.runs.executors.warm import Work
+from headrace.runs.inputs import filled, job_placeholders
+from headrace.runs.live import LiveRun
+from headrace.runs.model import ReadyTask
+from headrace.runs.placeholders import command_line, replaced
+from headrace.runs.prelude import Requirements
+
+_VARIABLE = re.compile(r"\$\$|\$\((?P<name>[^)]+)\)")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Work, and where it has to be done: the packages that its environment must have, or the container's name."""
+
+    work: Work
+    requirements: Requirements = field(default_factory=Requirements)
+    container: str = ""
+
+
+def prepare(
+    run: LiveRun,
+    task: ReadyTask,
+    *,
+    number: int,
+    directory: Path,
+    log: Path,
+    environment: Mapping[str, str],
+) -> Prepared:
+    """The work of an attempt.
+
+    Raises:
+        HeadraceError: it needs a container, and there is no engine for it.
+    """
+    component = run.document.spec.components[task.component]
+    container = run.document.executor_of(task.component).container
+    given = executor_input(task, component, directory)
+    python = components.python_component(container)
+    if python is not None:
+        work = Work(
+            directory=directory, log=log, executor_input=given, environment=environment,
+            code=python.code, function=python.function, preload=python.imports,
+        )  # fmt: skip
+        return Prepared(work, python.requirements)
+    command, args = command_line(list(container.command), given), command_line(list(container.args), given)
+    if run.context.options.run_on_host:
+        host = {"PATH": HOST_PATH, **environment}
+        return Prepared(Work(directory, log, given, host, command=[*command, *args]))
+    engine = containers.find()
+    if engine is None:
+        raise HeadraceError(f"the image {container.image} needs docker or podman, and neither is there")
+    name = containers.container_name(run.id, task.path, number)
+    started = engine.command(
+        name, replaced(container.image, given), command, args,
+        mounts=_mounts(run, task, directory), environment=environment, workdir=directory / "work",
+    )  # fmt: skip
+    return Prepared(Work(directory, log, given, {}, command=started), container=name)
+
+
+def task_environment(given: Mapping[str, str], container: Any) -> dict[str, str]:
+    """`given` and the component's own variables, with `$(NAME)` expanded by what was set before.
+
+    Source: pipeline_spec.proto, EnvVar: an unknown name stays as it is, `$$` stands for one `$`.
+    """
+    environment = dict(given)
+
+    def expanded(found: re.Match[str]) -> str:
+        return "$" if found["name"] is None else environment.get(found["name"], found[0])
+
+    for variable in container.env:
+        environment[variable.name] = _VARIABLE.sub(expanded, variable.value)
+    return environment
+
+
+def text_of(text: str, run: LiveRun, task: ReadyTask) -> str:
+    """A text of the document with the task's parameters and the job's placeholders in it."""
+    for placeholder, value in job_placeholders(run.context, task.path).items():
+        text = text.replace(placeholder, value)
+    return values.to_text(filled(text, task.parameters))
+
+
+def _mounts(run: LiveRun, task: ReadyTask, directory: Path) -> dict[Path, bool]:
+    """The attempt's folder and the workspace to write to, the input artifacts to read."""
+    mounts = {Path(item["uri"]): False for items in task.artifacts.values() for item in items}
+    mounts = {path: writable for path, writable in mounts.items() if path.is_absolute() and path.exists()}
+    workspace = Path(run.context.workspace)
+    if workspace.is_dir():
+        mounts[workspace] = True
+    return {**mounts, directory: True}
