@@ -50,26 +50,6 @@ def box(marker: str):
     shell().after(first(marker=marker))
 """
 
-PACKAGE = """
-from kfp import dsl
-
-@dsl.component(packages_to_install=["no-such-thing==6.1"])
-def one() -> int:
-    return 1
-
-@dsl.component(packages_to_install=["click>=99"])
-def two() -> int:
-    return 1
-
-@dsl.pipeline(name="needs")
-def needs():
-    one()
-
-@dsl.pipeline(name="newer")
-def newer():
-    two()
-"""
-
 MUTE = """
 from kfp import dsl
 
@@ -103,7 +83,7 @@ engine = "kubeflow"
 def user(shared_headrace):
     """A project, and pipelines with which something is wrong."""
     shared_headrace.write(
-        good__py=GOOD, container__py=CONTAINER, package__py=PACKAGE, two__py=TWO,
+        good__py=GOOD, container__py=CONTAINER, two__py=TWO,
         headrace__toml=PROJECT,
     )  # fmt: skip
     shared_headrace.write(sum__yaml=compile_pipeline(shared_headrace.folder / "good.py"))
@@ -127,8 +107,6 @@ WRONG_RUNS = {
     "sum.yaml -p b=1,2 -p a=1": ["parameter b must be", "list", "'1,2'", "as JSON"],
     "sum.yaml --jsn": ["No such option '--jsn'", "Did you mean '--json'?"],
     "container.py -p marker=marker": ["component shell", "busybox:1.36", "@dsl.component"],
-    "package.py:needs": ["component one needs the package no-such-thing==6.1", "not installed", "uv pip install"],
-    "package.py:newer": ["component two needs the package click>=99", "is installed as version"],
 }
 
 
