@@ -30,6 +30,7 @@ from headrace.project.compile import compile_pipeline
 from headrace.project.wiring import open_database
 from headrace.runs import queries
 from headrace.runs.engine import Engine
+from headrace.runs.model import RunOptions
 from headrace.runs.submit import create_run
 from headrace.store.database import Database
 from headrace.store.home import Home
@@ -154,8 +155,8 @@ def _start(result: Result, options: argparse.Namespace, database: Database, scra
             return
         result.run_id = create_run(
             database, document, pipeline=case.name, parameters=_arguments(case, scratch), environment="dev",
-            actor="user:conformance", at=time.time(), caching=False, run_on_host=case.tier != "T0",
-            oss_parity=case.name in OSS_PARITY,
+            actor="user:conformance", at=time.time(), caching=False,
+            options=RunOptions(run_on_host=case.tier != "T0", oss_parity=case.name in OSS_PARITY),
         )  # fmt: skip
     except UnsupportedError as error:
         result.verdict, result.reason = CANNOT, str(error)

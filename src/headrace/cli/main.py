@@ -18,6 +18,7 @@ from headrace.errors import HeadraceError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("init", "Make a new project, under git, ready to run."),
     "run": ("run", "Run a pipeline and watch it."),
+    "check": ("check", "Say what of a pipeline cannot run here, before it runs."),
     "runs": ("runs", "See, resume, retry and cancel what ran."),
     "approvals": ("approvals", "See and decide the gates that wait for a person."),
     "deploy": ("deploy", "Start a rollout of a service to a new model."),

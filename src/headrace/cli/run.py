@@ -12,16 +12,20 @@ from headrace.cli.main import debugging
 from headrace.contracts import pipeline_spec
 from headrace.errors import UsageError
 from headrace.project import load, wiring
+from headrace.runs.model import RunOptions
 from headrace.runs.submit import create_run
 
 
 @click.command()
 @click.argument("pipeline")
-@click.option("-p", "values", multiple=True, metavar="NAME=VALUE", help="A parameter; lists and dicts as JSON.")
+@click.option("-p", "values", multiple=True, metavar="NAME=VALUE", help="A parameter (lists as JSON), or an artifact.")
 @click.option("-e", "environment", help="The environment in headrace.toml (default: dev).")
 @click.option("--json", "json_", is_flag=True, help="Print the run as JSON, and nothing else.")
 @click.option("--no-cache", is_flag=True, help="Run every task, also those that ran before with the same inputs.")
-def command(pipeline: str, values: tuple[str, ...], environment: str | None, json_: bool, no_cache: bool) -> int:
+@click.option("--run-on-host", is_flag=True, help="Run the commands of container components without a container.")
+def command(
+    pipeline: str, values: tuple[str, ...], environment: str | None, json_: bool, no_cache: bool, run_on_host: bool
+) -> int:
     """Run PIPELINE and watch it: a name in headrace.toml, file.py[:function] or a compiled .yaml.
 
     Exit code: 0 succeeded, 1 failed, 2 wrong usage or document, 3 waiting at a gate.
@@ -42,6 +46,7 @@ def command(pipeline: str, values: tuple[str, ...], environment: str | None, jso
         source_dir=str(root) if root else "",
         commit=load.commit_of(root) if root else "",
         caching=not no_cache,
+        options=RunOptions(run_on_host=run_on_host),
     )
     if not json_:
         click.echo(f"Run {run_id} of {source.name}")

@@ -127,13 +127,15 @@ class Engine:
 
     def _take(self, row: Any) -> None:
         try:
-            run = LiveRun(dict(row), self.home.artifacts)
+            run = LiveRun(dict(row), self.home)
         except HeadraceError as error:
             transitions.finish_run(
                 self.database, row["id"], "FAILED", outputs={}, message=str(error), at=self.clock.now()
             )
             return
         self.runs[run.id] = run
+        if "workspace" in row["document"]:
+            Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
         for task in self.database.query("SELECT * FROM task WHERE run_id = ?", (run.id,)):
             state = State(task["state"])
             outputs = json.loads(task["outputs"])
@@ -268,7 +270,7 @@ class Engine:
         run.facts[task.path] = TaskFact(State.PAUSED)
 
     async def _fork(self, run: LiveRun, task: ReadyTask, container: Any, key: str) -> None:
-        parent = self.home.artifacts / run.id / task.path
+        parent = run.folder / task.path
         started = self.clock.now()
         number = transitions.start_attempt(self.database, run.id, task, cache_key=key, directory=parent, at=started)
         run.facts[task.path] = TaskFact(State.RUNNING)

@@ -53,9 +53,8 @@ def python_for(home: Home, wanted: Requirements, installer: Callable[[], str] | 
 
 def key(wanted: Requirements) -> str:
     """A digest of this Python, the packages and their indexes."""
-    described = [
-        sys.version, sys.prefix, sorted(wanted.packages), list(wanted.index_urls), sorted(wanted.trusted_hosts),
-    ]  # fmt: skip
+    packages, hosts = sorted(wanted.packages), sorted(wanted.trusted_hosts)
+    described = [sys.version, sys.prefix, packages, wanted.index_urls, hosts, wanted.options]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
@@ -90,7 +89,8 @@ def _make(folder: Path, wanted: Requirements, uv: str) -> None:
     _uv(wanted, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
     packages = [package for package in wanted.packages if name_of(package) != "headrace"]
     if packages:
-        _uv(wanted, [uv, "pip", "install", "--quiet", "--python", str(python), *_index_options(wanted), *packages])
+        options = [*_index_options(wanted), *wanted.options]
+        _uv(wanted, [uv, "pip", "install", "--quiet", "--python", str(python), *options, *packages])
     places = [_brought_along(folder)]
     if len(packages) < len(wanted.packages):
         # A component that works with Headrace itself finds it, and all that it needs, behind its own packages.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def read_outputs(component: Any, given: Mapping[str, Any], directory: Path) -> O
     """Read what the component left behind, and digest its artifacts.
 
     Raises:
-        OutputError: a declared output parameter was not written, or cannot be read.
+        OutputError: a declared output parameter was not written or cannot be read; a custom path does not exist.
     """
     told = _told(directory)
     parameters = {}
@@ -62,7 +63,7 @@ def read_outputs(component: Any, given: Mapping[str, Any], directory: Path) -> O
     artifacts = {}
     for name, provisioned in given["outputs"]["artifacts"].items():
         written = told.get("artifacts", {}).get(name, {}).get("artifacts") or provisioned["artifacts"]
-        artifacts[name] = [_described({**provisioned["artifacts"][0], **_said(item)}) for item in written]
+        artifacts[name] = [_described(_kept({**provisioned["artifacts"][0], **_said(item)})) for item in written]
     return Outputs(parameters, artifacts)
 
 
@@ -95,25 +96,26 @@ def _parameter(name: str, spec: Any, told: Mapping[str, Any], given: Mapping[str
 
 
 def registered(name: str, kind: Any, uri: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The artifact that is there already at `uri`; its content's digest makes it the same wherever it lies.
+    """The artifact at `uri`; its content's digest makes it the same wherever it lies.
 
-    `kind` is an ArtifactTypeSchema.
-
-    Raises:
-        HeadraceError: a local path that does not exist.
+    `kind` is an ArtifactTypeSchema. A path where nothing lies is registered, too, as KFP does it: who reads it fails.
     """
     path = Path(uri.removeprefix("file://"))
-    local = path.is_absolute() or "://" not in uri or uri.startswith("file://")
-    if local and not path.exists():
-        raise HeadraceError(f"there is no artifact to import: {path} does not exist")
+    local = is_local(uri)
+    there = local and path.exists()
     return {
         "name": name,
         "type": _type(kind),
         "uri": str(path.resolve()) if local else uri,
         "metadata": dict(metadata),
-        "digest": content.digest(path) if local else "",
-        "bytes": content.size(path) if local else 0,
+        "digest": content.digest(path) if there else "",
+        "bytes": content.size(path) if there else 0,
     }
+
+
+def is_local(uri: str) -> bool:
+    """Whether a URI is a path of this machine."""
+    return "://" not in uri or uri.startswith("file://")
 
 
 def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
@@ -127,11 +129,31 @@ def _type(kind: Any) -> dict[str, str]:
 
 
 def _described(artifact: Artifact) -> dict[str, Any]:
-    uri = artifact.get("custom_path") or artifact.get("customPath") or artifact["uri"]
-    path = Path(uri)
+    """A finished artifact, with the digest and size (bytes) of its content where that lies on this machine."""
+    path = Path(artifact["uri"])
     described = {key: artifact[key] for key in ("name", "type", "uri", "metadata") if key in artifact}
-    described["uri"] = uri
     described["metadata"] = values.normal(dict(artifact.get("metadata") or {}))
     described["digest"] = content.digest(path) if path.exists() else ""
     described["bytes"] = content.size(path) if path.exists() else 0
     return described
+
+
+def _kept(artifact: Artifact) -> Artifact:
+    """An artifact that the component wrote to a path of its own choice (`set_path`) is copied to where it belongs."""
+    custom = artifact.get("custom_path") or artifact.get("customPath")
+    if not custom:
+        return artifact
+    source, place = Path(custom), Path(artifact["uri"])
+    if not source.exists():
+        raise OutputError(f"the component gave {custom} as the path of {artifact['name']}, and nothing is there")
+    if source.resolve() == place.resolve():
+        return artifact
+    making = place.with_name(f"{place.name}.tmp")
+    if source.is_dir():
+        shutil.copytree(source, making, dirs_exist_ok=True)
+    else:
+        shutil.copy2(source, making)
+    if place.is_dir():
+        shutil.rmtree(place)
+    making.replace(place)
+    return artifact

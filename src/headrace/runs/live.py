@@ -15,9 +15,7 @@ from headrace.runs import platform
 from headrace.runs.model import Plan, ReadyTask, RunContext, RunOptions, State, TaskFact
 from headrace.runs.planner import plan
 from headrace.runs.resources import Claim
-
-# The folder that all tasks of a run share; no component has this name.
-WORKSPACE = ".workspace"
+from headrace.store.home import Home
 
 
 class Attempt:
@@ -52,7 +50,8 @@ class LiveRun:
         HeadraceError: its document cannot be read.
     """
 
-    def __init__(self, row: Mapping[str, Any], pipeline_root: Path) -> None:
+    def __init__(self, row: Mapping[str, Any], home: Home) -> None:
+        options = RunOptions(**json.loads(row["options"]))
         self.id: str = row["id"]
         self.document: PipelineDocument = pipeline_spec.parse(row["document"], row["file"])
         self.arguments: dict[str, Any] = json.loads(row["parameters"])
@@ -71,9 +70,9 @@ class LiveRun:
             self.document.name,
             row["name"],
             rfc3339(row["created_at"]),
-            str(pipeline_root),
-            workspace=str(pipeline_root / row["id"] / WORKSPACE),
-            options=RunOptions(**json.loads(row["options"])),
+            options.pipeline_root or str(home.artifacts),
+            workspace=options.workspace or str(home.path / "workspaces" / row["id"]),
+            options=options,
         )
         self.timeout = platform.timeout_seconds(platform.pipeline_config(self.document.platform))
         self.started_at: float = row["started_at"] or 0.0
@@ -99,6 +98,11 @@ class LiveRun:
         """What every failed task said."""
         failed = [(path, fact.message) for path, fact in self.facts.items() if fact.state is State.FAILED]
         return "\n".join(f"task {path}: {message}" for path, message in failed)
+
+    @property
+    def folder(self) -> Path:
+        """Where its artifacts go."""
+        return Path(self.context.pipeline_root) / self.id
 
     @property
     def busy(self) -> bool:

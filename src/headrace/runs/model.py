@@ -82,10 +82,13 @@ class RunOptions:
 
     `run_on_host`: commands of container components run as plain processes of this machine.
     `oss_parity`: where the open source backend of KFP departs from the specification, depart with it.
+    `pipeline_root`, `workspace`: folders for artifacts and for what tasks share, instead of those in the home.
     """
 
     run_on_host: bool = False
     oss_parity: bool = False
+    pipeline_root: str = ""
+    workspace: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 
 # Installed by the prelude itself; the worker brings them along.
 _OWN_PACKAGES = {"kfp", "typing-extensions"}
 _INDEX_URL, _EXTRA_INDEX_URL, _TRUSTED_HOST = "--index-url", "--extra-index-url", "--trusted-host"
+_INDEXES = (_INDEX_URL, _EXTRA_INDEX_URL, _TRUSTED_HOST)
+_WITH_VALUE = {*_INDEXES, "-f", "--find-links", "-c", "--constraint", "-r", "-e"}
+# Of the prelude's every command: they change nothing in what is installed.
+_QUIET = {"--quiet", "--no-warn-script-location"}
+_NO_DEPENDENCIES = "--no-deps"
 
 
 @dataclass(frozen=True)
 class Requirements:
-    """Packages as pip takes them, and the indexes that they come from: the first one given is the main one."""
+    """Packages as pip takes them, and the indexes that they come from: the first one given is the main one.
+
+    `options` are pip's that the author wrote among the packages, as in `--no-deps`.
+    """
 
     packages: tuple[str, ...] = ()
     index_urls: tuple[str, ...] = ()
     trusted_hosts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def unmet(self) -> tuple[str, ...]:
@@ -29,15 +38,21 @@ class Requirements:
 
 def requirements(command: Sequence[str]) -> Requirements:
     """The requirements in a component's command, without those that the SDK adds of its own accord."""
-    words: list[tuple[str, str]] = []
+    installs: list[list[tuple[str, str]]] = []
     for line in "\n".join(command[:-1]).splitlines():
         if "-m pip install " in line:
-            words += _installs(line)
-    packages = dict.fromkeys(word for option, word in words if not option and name_of(word) not in _OWN_PACKAGES)
-    main = dict.fromkeys(word for option, word in words if option == _INDEX_URL)
-    extra = dict.fromkeys(word for option, word in words if option == _EXTRA_INDEX_URL)
-    trusted = dict.fromkeys(word for option, word in words if option == _TRUSTED_HOST)
-    return Requirements(tuple(packages), (*main, *extra), tuple(trusted))
+            installs += _installs(line)
+    if installs and (_NO_DEPENDENCIES, "") in installs[-1]:
+        # The SDK's own package comes last, and alone: by its version, or from where the author has it.
+        installs.pop()
+    words = [word for install in installs for word in install]
+    options = [part for option, word in words if option not in _INDEXES for part in (option, word) if option and part]
+    return Requirements(
+        packages=_unique(word for option, word in words if not option and name_of(word) not in _OWN_PACKAGES),
+        index_urls=_unique(word for wanted in _INDEXES[:2] for option, word in words if option == wanted),
+        trusted_hosts=_unique(word for option, word in words if option == _TRUSTED_HOST),
+        options=tuple(options),
+    )
 
 
 def name_of(package: str) -> str:
@@ -45,21 +60,30 @@ def name_of(package: str) -> str:
     return re.split(r"[^\w.-]", package.strip())[0].lower()
 
 
-def _installs(line: str) -> list[tuple[str, str]]:
-    """What a line of shell gives to `pip install`, all commands in it together: (option or "", word)."""
+def _unique(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(words))
+
+
+def _installs(line: str) -> list[list[tuple[str, str]]]:
+    """What a line of shell gives to `pip install`: for each command (option or "", its value or a package)."""
     words = shlex.shlex(line, posix=True, punctuation_chars="&")
     words.whitespace_split = True
     words.commenters = ""
-    found: list[tuple[str, str]] = []
-    before, inside = "", False
+    found: list[list[tuple[str, str]]] = []
+    before, inside, option = "", False, ""
     for word in words:
         if word == "install" and before == "pip":
-            inside = True
+            inside, option = True, ""
+            found.append([])
         elif word == "&&":
             inside = False
-        elif inside and not word.startswith("-"):
-            takes_value = before in (_INDEX_URL, _EXTRA_INDEX_URL, _TRUSTED_HOST)
-            found.append((before if takes_value else "", word))
+        elif inside and option:
+            found[-1].append((option, word))
+            option = ""
+        elif inside and word in _WITH_VALUE:
+            option = word
+        elif inside and word not in _QUIET:
+            found[-1].append((word, "") if word.startswith("-") else ("", word))
         before = word
     return found
 

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from headrace.contracts.pipeline_spec import PipelineDocument
-from headrace.errors import HeadraceError, UsageError
-from headrace.runs.executor_input import registered
+from headrace.errors import UsageError
+from headrace.runs.executor_input import is_local, registered
 from headrace.runs.gaps import refuse_unsupported
 from headrace.runs.model import RunOptions
 from headrace.store import events
@@ -31,8 +32,7 @@ def create_run(
     source_dir: str = "",
     commit: str = "",
     caching: bool = True,
-    run_on_host: bool = False,
-    oss_parity: bool = False,
+    options: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
 ) -> str:
     """Write a PENDING run and return its id; an engine takes it from there.
 
@@ -44,9 +44,8 @@ def create_run(
     """
     wanted = document.spec.root.input_definitions.artifacts
     arguments = document.arguments({name: value for name, value in parameters.items() if name not in wanted})
-    artifacts = {name: [_artifact(document, name, parameters.get(name))] for name in wanted if name in parameters}
+    artifacts = {name: [_artifact(document, name, str(parameters[name]))] for name in wanted if name in parameters}
     _refuse_missing(document, artifacts)
-    options = RunOptions(run_on_host=run_on_host, oss_parity=oss_parity)
     refuse_unsupported(document, options)
     run_id = secrets.token_hex(6)
     moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -68,14 +67,13 @@ def create_run(
     return run_id
 
 
-def _artifact(document: PipelineDocument, name: str, given: Any) -> dict[str, Any]:
+def _artifact(document: PipelineDocument, name: str, uri: str) -> dict[str, Any]:
     spec = document.spec.root.input_definitions.artifacts[name]
-    try:
-        return registered(name, spec.artifact_type, str(given), {})
-    except HeadraceError as error:
+    if is_local(uri) and not Path(uri.removeprefix("file://")).exists():
         raise UsageError(
-            f"input artifact {name}: {error}", where=document.file, remedy="Give a path or URI."
-        ) from error
+            f"input artifact {name}: {uri} does not exist", where=document.file, remedy="Give a path or URI."
+        )
+    return registered(name, spec.artifact_type, uri, {})
 
 
 def _refuse_missing(document: PipelineDocument, artifacts: Mapping[str, Any]) -> None:
