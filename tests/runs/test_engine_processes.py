@@ -16,7 +16,7 @@ component = partial(dsl.component, base_image="python:3.12")
 
 @component
 def family(folder: str, how: str = "wait") -> str:
-    """Start a child, and one in a session of its own that has a child again; then do as told."""
+    """Start a child, one in a session of its own that has a child again, and a daemon; then do as told."""
     import os
     import signal
     import subprocess
@@ -26,8 +26,11 @@ def family(folder: str, how: str = "wait") -> str:
 
     child = "import subprocess, sys; subprocess.run(['sleep', '60'])"
     near = subprocess.Popen(["sleep", "60"])
-    far = subprocess.Popen([sys.executable, "-S", "-c", child], start_new_session=how == "wait")
-    pids = f"{os.getpid()} {near.pid} {far.pid}"
+    far = subprocess.Popen([sys.executable, "-S", "-c", child], start_new_session=True)
+    # What started it has ended already, so nothing leads from it to the task.
+    shell = "setsid sleep 60 >/dev/null 2>&1 & echo $!"
+    daemon = subprocess.run(["sh", "-c", shell], capture_output=True, check=True).stdout.decode().strip()
+    pids = f"{os.getpid()} {near.pid} {far.pid} {daemon}"
     Path(folder, "pids.new").write_text(pids)
     Path(folder, "pids.new").rename(Path(folder, "pids"))
     if how == "killed":

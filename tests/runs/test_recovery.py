@@ -13,6 +13,7 @@ import pytest
 from kfp import dsl
 
 from headrace.clock import SystemClock
+from headrace.runs import transitions
 from headrace.runs.engine import Engine
 
 component = partial(dsl.component, base_image="python:3.12")
@@ -306,3 +307,79 @@ def test_engines_that_die_after_every_task_still_come_to_the_end(runner, start_e
         assert deaths <= 6
     assert deaths == 6
     assert_whole(runner.result(created), journal, gone)
+
+
+@component
+def leaves(folder: str, go: str) -> str:
+    """Leave a daemon, a child that was only forked and one that was forked into a session of its own; then wait."""
+    import os
+    import subprocess
+    import time
+    from pathlib import Path
+
+    def forked(session):
+        pid = os.fork()
+        if pid == 0:
+            if session:
+                os.setsid()
+            time.sleep(60)
+            os._exit(0)
+        return pid
+
+    shell = "setsid sleep 60 >/dev/null 2>&1 & echo $!"
+    daemon = subprocess.run(["sh", "-c", shell], capture_output=True, check=True).stdout.decode().strip()
+    pids = [os.getpid(), int(daemon), forked(False), forked(True)]
+    Path(folder, "pids.new").write_text(" ".join(map(str, pids)))
+    Path(folder, "pids.new").rename(Path(folder, "pids"))
+    while not Path(go).exists():
+        time.sleep(0.01)
+    return "went"
+
+
+@dsl.pipeline
+def leaving(folder: str, go: str) -> str:
+    return leaves(folder=folder, go=go).output
+
+
+@pytest.fixture
+def left(runner, compiled, start_engine, until, database, tmp_path, go):
+    """An engine whose task has left processes: the run, the engine, the processes' numbers, the task's own first."""
+    run_id = runner.create(compiled(leaving), {"folder": str(tmp_path), "go": str(go)})
+    engine = start_engine(run_id)
+    until((tmp_path / "pids").exists)
+    until(lambda: database.query("SELECT * FROM attempt WHERE pid IS NOT NULL"))
+    return run_id, engine, [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+
+
+def test_what_a_task_left_is_ended_when_it_and_the_warm_parent_were_killed(runner, left, warm_parent, gone):
+    run_id, engine, pids = left
+    parent = warm_parent(engine)
+    kill(parent.pid)
+    gone([parent.pid])
+    kill(pids[0])
+    assert engine.wait(30) == 0
+    assert runner.result(run_id).state == "FAILED"
+    gone(pids)
+
+
+def test_what_a_task_left_is_ended_when_everything_was_killed(runner, left, warm_parent, gone, go):
+    run_id, engine, pids = left
+    for pid in (engine.pid, warm_parent(engine).pid, pids[0]):
+        kill(pid)
+    engine.wait()
+    gone(pids[:1])
+    go.touch()
+    result = runner.drive(run_id)
+    assert (result.state, result.tasks["leaves"]["attempt"]) == ("SUCCEEDED", 2), result.error
+    gone(pids)
+
+
+@pytest.mark.parametrize("parent_lives", [True, False])
+def test_cancelling_ends_what_has_left_the_tasks_session(runner, left, warm_parent, gone, database, parent_lives):
+    run_id, engine, pids = left
+    if not parent_lives:
+        kill(warm_parent(engine).pid)
+    transitions.request_cancel(database, run_id, actor="user:ann", reason="", at=2e9)
+    assert engine.wait(30) == 0
+    assert runner.result(run_id).state == "CANCELED"
+    gone(pids)

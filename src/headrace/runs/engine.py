@@ -26,6 +26,7 @@ from headrace.runs.executors import container as containers
 from headrace.runs.executors.warm import NotStartedError, WarmExecutor
 from headrace.runs.executors.warm_parent import RESULT_FILE, claim
 from headrace.runs.importer import imported
+from headrace.runs.leftovers import end_leftovers
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
 from headrace.store.database import Database
@@ -143,11 +144,15 @@ class Engine:
                 state, outputs.get("parameters", {}), outputs.get("artifacts", {}), task["message"]
             )
             run.not_before[task["path"]] = task["not_before"]
+        lost: dict[str, tuple[int | None, Path]] = {}
         for attempt in self.database.query("SELECT * FROM attempt WHERE run_id = ? AND state = 'RUNNING'", (run.id,)):
-            self._recover(run, attempt)
+            lost |= self._recover(run, attempt)
+        end_leftovers(run.id, lost)
+        for path in lost:
+            self._lost(run, path)
 
-    def _recover(self, run: LiveRun, row: Any) -> None:
-        """An attempt of a dead engine: adopt it when its process lives or left a result, else queue the task again."""
+    def _recover(self, run: LiveRun, row: Any) -> dict[str, tuple[int | None, Path]]:
+        """An attempt of a dead engine: adopt it when its process lives or left a result; else it is told as lost."""
         path, directory = row["path"], Path(row["directory"])
         pid, born = row["pid"], row["process_created"]
         if pid is None:
@@ -156,12 +161,12 @@ class Engine:
         name = self._container_of(run, task, row["number"])
         if not alive(pid, born) and not (directory / RESULT_FILE).exists():
             self._remove(name)
-            self._lost(run, path)
-            return
+            return {path: (pid, directory)}
         run.attempts[path] = Attempt(
             task, row["number"], directory, pid or 0, born or 0.0,
             deadline=self._deadline(run, task, row["started_at"]), container=name,
         )  # fmt: skip
+        return {}
 
     def _lost(self, run: LiveRun, path: str) -> None:
         transitions.requeue_lost(self.database, run.id, path, self.clock.now())
@@ -319,6 +324,13 @@ class Engine:
         kill_session(attempt.pid, attempt.process_created)
         self._remove(attempt.container)
 
+    def _clear_away(self, run: LiveRun, attempt: Attempt) -> None:
+        """End what is left of an attempt whose process was killed."""
+        self._remove(attempt.container)
+        if attempt.status is None:
+            # No warm parent was there to do it.
+            end_leftovers(run.id, {attempt.task.path: (attempt.pid, attempt.directory)})
+
     def _remove(self, container: str) -> None:
         engine = containers.find() if container else None
         if engine is not None:
@@ -363,6 +375,8 @@ class Engine:
 
     async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
         task = attempt.task
+        if not (attempt.directory / RESULT_FILE).exists():
+            await asyncio.to_thread(self._clear_away, run, attempt)
         result = _result(attempt)
         if attempt.problem:
             self._failed(run, task, attempt.problem)
@@ -441,6 +455,7 @@ class Engine:
             self._kill(attempt)
         if run.starting:
             return
+        end_leftovers(run.id, {path: (attempt.pid, attempt.directory) for path, attempt in run.attempts.items()})
         run.attempts.clear()
         now = self.clock.now()
         transitions.cancel_tasks(self.database, run.id, now)

@@ -10,7 +10,7 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
 The end of stdin ends the parent. Children are in sessions of their own and go on without it; each claims its
 directory as the first thing that it does and leaves `result.json` there as the last.
 
-It also runs in environments that hold kfp and psutil, and not Headrace.
+It also runs in environments that hold kfp and psutil, and not Headrace: so it finds its one neighbour by its place.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import select
@@ -27,14 +28,26 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-import psutil
-
 RESULT_FILE = "result.json"
 CLAIM = "claim"
 CODE_FILE = "ephemeral_component.py"
 INPUT_FILE = "executor_input.json"
 # Training must not take the processor from the models that answer live requests on the same machine.
 NICENESS = 10
+
+
+def _neighbour(name: str) -> Any:
+    """A module of Headrace that needs nothing else of it."""
+    place = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"headrace_{name}", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+processes = _neighbour("processes")
 
 
 def claim(directory: str, pid: int | None) -> tuple[int | None, float]:
@@ -45,16 +58,9 @@ def claim(directory: str, pid: int | None) -> tuple[int | None, float]:
     place = os.path.join(directory, CLAIM)
     # A symbolic link is made once, and whole or not at all; what it says need not exist.
     with contextlib.suppress(FileExistsError):
-        os.symlink(json.dumps([pid, _created(pid) if pid else 0.0]), place)
+        os.symlink(json.dumps([pid, processes.created(pid) if pid else 0.0]), place)
     first, since = json.loads(os.readlink(place))
     return first, since
-
-
-def _created(pid: int) -> float:
-    try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 def main() -> None:
@@ -68,24 +74,27 @@ def main() -> None:
     signal.set_wakeup_fd(wakeup_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    processes.adopt_orphans()
     _say({"ready": os.getpid()})
+    tasks: dict[int, str] = {}
     buffer = b""
     while True:
         readable, _, _ = select.select([0, wakeup_read], [], [])
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)
-            _reap()
+            _reap(tasks)
         if 0 in readable:
             data = os.read(0, 1 << 20)
             if not data:
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
-                _fork(json.loads(line), (wakeup_read, wakeup_write))
+                request = json.loads(line)
+                tasks[_fork(request, (wakeup_read, wakeup_write))] = request["directory"]
 
 
-def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> None:
+def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
     _preload(request["preload"])
     pid = os.fork()
     if pid == 0:
@@ -94,6 +103,7 @@ def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> None:
             os.close(descriptor)
         _child(request)
     _say({"forked": request["fork"], "pid": pid})
+    return pid
 
 
 def _preload(modules: list[str]) -> None:
@@ -107,7 +117,8 @@ def _preload(modules: list[str]) -> None:
         gc.freeze()
 
 
-def _reap() -> None:
+def _reap(tasks: dict[int, str]) -> None:
+    """Tell of each task that has ended, once nothing is left of what it has started: as in a container."""
     while True:
         try:
             pid, status = os.waitpid(-1, os.WNOHANG)
@@ -115,9 +126,14 @@ def _reap() -> None:
             return
         if pid == 0:
             return
-        # What a task has started ends with it, as in a container.
+        if pid not in tasks:
+            continue
+        directory = tasks.pop(pid)
+        # A task that comes to its end takes along what it has started. What one leaves that is killed comes here.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
+        if not os.path.exists(os.path.join(directory, RESULT_FILE)):
+            processes.end_children(keep=tasks)
         _say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
@@ -146,6 +162,8 @@ def _child(request: dict[str, Any]) -> NoReturn:
 def _settle(request: dict[str, Any]) -> None:
     """A session, log, working directory and environment of the task's own."""
     os.setsid()
+    # What a task starts belongs to it, however far it goes; so it can be found when the task has to end.
+    processes.adopt_orphans()
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -225,6 +243,8 @@ def _finish(directory: str, outcome: dict[str, Any]) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
+    # Whoever still writes would write into outputs that are read and digested as soon as there is a result.
+    processes.end_children()
     temporary = os.path.join(directory, f"{RESULT_FILE}.tmp")
     with open(temporary, "w", encoding="utf-8") as stream:
         json.dump(outcome, stream)
