@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,27 +51,43 @@ def ended_otherwise(expected: Ending, found: Ending) -> list[str]:
     return problems
 
 
-def ran_twice(database: Database, run_id: str, book: Iterable[ledger.Line]) -> list[str]:
-    """A task ran again only when its attempt had not been committed; the ledger and the tables tell the same."""
-    lines = list(book)
+def ran_twice(database: Database, run_id: str, lines: list[ledger.Line], killed: Collection[int]) -> list[str]:
+    """A task ran again only when its attempt had not been committed; the ledger and the tables tell the same.
+
+    `killed`: the processes of tasks that were killed. The work of all others counts.
+    """
     rows = database.query("SELECT * FROM attempt WHERE run_id = ?", (run_id,))
-    attempts = {(row["path"], row["number"]): row for row in rows}
+    known = {(row["path"], row["number"]) for row in rows}
     noted = Counter((line.path, line.attempt, line.what) for line in lines)
     problems = [
-        f"attempt {n} of {path} has {what} {count} times" for (path, n, what), count in noted.items() if count > 1
+        f"attempt {n} of {path} has {what} {times} times" for (path, n, what), times in noted.items() if times > 1
     ]
     for line in lines:
-        if (line.path, line.attempt) not in attempts:
+        if (line.path, line.attempt) not in known:
             problems.append(f"attempt {line.attempt} of {line.path} ran, and no table knows of it")
-    for (path, number), row in attempts.items():
-        later = [line for line in lines if line.path == path and line.what == "begun" and line.attempt > number]
-        if row["state"] == "SUCCEEDED" and later:
-            problems.append(f"{path} ran again after its attempt {number} was committed")
-        if row["state"] == "SUCCEEDED" and (path, number, "ended") not in noted:
-            problems.append(f"attempt {number} of {path} is said to have succeeded, and did not come to its end")
-        if row["state"] == "FAILED" and not _EXPLAINED.search(row["message"]):
-            problems.append(f"attempt {number} of {path} failed: {row['message']}")
+    for row in rows:
+        problems += [f"attempt {row['number']} of {row['path']} {told}" for told in _wrong(row, lines, killed)]
     return problems + _miscounted(database, run_id, rows, {line.path for line in lines if line.what == "begun"})
+
+
+def _wrong(attempt: Any, lines: list[ledger.Line], killed: Collection[int]) -> list[str]:
+    """What an attempt's row says, and the ledger does not bear out."""
+    mine = [line for line in lines if (line.path, line.attempt) == (attempt["path"], attempt["number"])]
+    begun = {line.pid for line in mine if line.what == "begun"}
+    unharmed = not ({attempt["pid"], *begun} & set(killed))
+    state, message = attempt["state"], attempt["message"]
+    if state == "SUCCEEDED":
+        later = any(
+            line.path == attempt["path"] and line.what == "begun" and line.attempt > attempt["number"] for line in lines
+        )
+        problems = ["was committed, and the task ran again"] if later else []
+        whole = any(line.what == "ended" for line in mine)
+        return problems if whole else [*problems, "is said to have succeeded, and did not come to its end"]
+    if state == "LOST" and begun and unharmed:
+        return ["was given up, and nobody had killed it"]
+    if state == "FAILED" and unharmed and not _EXPLAINED.search(message):
+        return [f"failed: {message}"]
+    return []
 
 
 def _miscounted(database: Database, run_id: str, attempts: list[Any], begun: set[str]) -> list[str]:

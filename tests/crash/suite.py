@@ -72,6 +72,7 @@ class Suite:
         self.tally = Tally()
         self._gates: dict[str, float] = {}
         self._gate_delay = 0.0
+        self._killed: set[int] = set()
         self._round = 0
 
     def prepare(self) -> None:
@@ -125,6 +126,7 @@ class Suite:
         names = dice.sample(sorted(self.documents), 2)
         plan = [self._kill(dice) for _ in range(min(most, dice.randint(1, MOST_KILLS)))]
         self._gate_delay = dice.uniform(0.0, 1.0)
+        self._killed.clear()
         runs = [self._create(name) for name in names]
         for kill in plan:
             if not self._await_moment(runs, kill):
@@ -172,7 +174,9 @@ class Suite:
             if self._all_final(runs):
                 return
             time.sleep(0.002)
-        found[int(kill.pick * len(found))].kill()
+        chosen = found[int(kill.pick * len(found))]
+        chosen.kill()
+        self._killed.add(chosen.pid)
         self.tally.kills[kill.victim, moment] += 1
 
     def _kill_server(self, runs: list[str], moment: str, again: float | None) -> None:
@@ -248,7 +252,7 @@ class Suite:
         self._demand(checks.damaged(database))
         for run in runs:
             self._demand(checks.torn(database, run), run)
-            self._demand(checks.ran_twice(database, run, ledger.lines(self.ledger, run)), run)
+            self._demand(checks.ran_twice(database, run, ledger.lines(self.ledger, run), self._killed), run)
             for row in database.query("SELECT state FROM attempt WHERE run_id = ?", (run,)):
                 self.tally.attempts += 1
                 self.tally.lost += row["state"] != "SUCCEEDED"

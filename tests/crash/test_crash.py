@@ -52,8 +52,8 @@ class Ended:
     def lines(self):
         return ledger.lines(self.folder, self.run)
 
-    def ran_twice(self, lines=None):
-        return checks.ran_twice(self.database, self.run, self.lines() if lines is None else lines)
+    def ran_twice(self, lines=None, killed=()):
+        return checks.ran_twice(self.database, self.run, self.lines() if lines is None else lines, killed)
 
     def change(self, sql, *parameters):
         with self.database.transaction() as connection:
@@ -76,7 +76,7 @@ def test_it_finds_a_task_that_was_begun_again_in_the_same_attempt(ended):
 def test_it_finds_a_task_that_ran_again_after_its_commit(ended):
     begun = next(line for line in ended.lines() if (line.path, line.what) == ("write", "begun"))
     problems = ended.ran_twice([*ended.lines(), replace(begun, attempt=2)])
-    assert "write ran again after its attempt 1 was committed" in problems
+    assert "attempt 1 of write was committed, and the task ran again" in problems
     assert "attempt 2 of write ran, and no table knows of it" in problems
 
 
@@ -88,6 +88,14 @@ def test_it_finds_a_success_that_never_came_to_its_end(ended):
 def test_it_finds_a_failure_that_no_kill_explains(ended):
     ended.change("UPDATE attempt SET state = 'FAILED', message = 'ValueError: it is torn' WHERE path = 'read-2'")
     assert "attempt 1 of read-2 failed: ValueError: it is torn" in ended.ran_twice()
+
+
+def test_it_finds_work_that_was_given_up_though_nobody_had_killed_it(ended):
+    ended.change("UPDATE attempt SET state = 'LOST' WHERE path = 'read-2'")
+    pid = next(line.pid for line in ended.lines() if line.path == "read-2")
+    given_up = "attempt 1 of read-2 was given up, and nobody had killed it"
+    assert given_up in ended.ran_twice()
+    assert given_up not in ended.ran_twice(killed={pid})
 
 
 def test_it_finds_attempts_that_are_open_or_succeeded_twice(ended):
