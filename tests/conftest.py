@@ -1,6 +1,8 @@
 import asyncio
 import json
+import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -37,6 +39,22 @@ def database(home):
     database = open_database(home)
     yield database
     database.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of its own with 24 MB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if shutil.which("mount") is None:
+        pytest.skip("there is no mount here, to make a small disk with")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"only root makes a small disk, where mounting is allowed: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 class Runner:

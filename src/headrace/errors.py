@@ -2,6 +2,7 @@
 
     HeadraceError                 1   the work was tried and failed
     ├── ConflictError             1   a state change that did not land: somebody was first
+    ├── StorageError              1   the disk did not take a change: full, over quota, failing
     └── UsageError                2   nothing was done: the command, a file or the surroundings are wrong
         ├── DocumentError         2   a document says something that cannot be carried out: file, line, field
         ├── UnsupportedError      2   this engine cannot do it; said before anything runs
@@ -31,6 +32,10 @@ class HeadraceError(Exception):
 
 class ConflictError(HeadraceError):
     """A state change that did not land, because the thing is no longer in the state that it needs."""
+
+
+class StorageError(HeadraceError):
+    """The disk did not take a change of state. Nothing of it was written; what was written before is whole."""
 
 
 class UsageError(HeadraceError):

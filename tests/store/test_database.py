@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from headrace.errors import UsageError
+from headrace.errors import StorageError, UsageError
 from headrace.store.database import Database
 from headrace.store.migrations import migrate
 
@@ -47,4 +47,52 @@ def test_migrations_apply_once_and_refuse_a_database_of_another_version(tmp_path
         connection.execute("UPDATE migration SET digest = 'other' WHERE package = 'headrace.governance'")
     with pytest.raises(UsageError, match="does not know in that form"):
         migrate(database, ["headrace.store", "headrace.governance"])
+    database.close()
+
+
+def _rows(database):
+    return database.one("SELECT count(*) AS n FROM t")["n"]
+
+
+@pytest.mark.parametrize("size", [100, 5_000_000])
+def test_a_full_disk_refuses_a_change_whole_and_keeps_nobody_from_the_next(tmp_path, size):
+    database = Database(tmp_path / "headrace.db")
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE t (x BLOB)")
+        connection.execute("PRAGMA max_page_count = 20")
+    with pytest.raises(StorageError, match=r"could not be written: database or disk is full\nFree space"):
+        with database.transaction() as connection:
+            for _ in range(1000):
+                connection.execute("INSERT INTO t VALUES (zeroblob(?))", (size,))
+    assert _rows(database) == 0
+    other = Database(database.path)
+    with other.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    other.close()
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (2)")
+    assert _rows(database) == 2
+    assert database.one("PRAGMA integrity_check")[0] == "ok"
+    database.close()
+
+
+def test_a_commit_that_the_disk_does_not_take_leaves_no_transaction_behind(small_disk):
+    database = Database(small_disk / "headrace.db")
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE t (x BLOB)")
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space left"), filler.open("wb") as stream:
+        while True:
+            stream.write(b"\0" * 4096)
+            stream.flush()
+    with pytest.raises(StorageError):
+        for _ in range(1000):
+            with database.transaction() as connection:
+                connection.execute("INSERT INTO t VALUES (zeroblob(3000))")
+    before = _rows(database)
+    assert database.one("PRAGMA integrity_check")[0] == "ok"
+    filler.unlink()
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO t VALUES (1)")
+    assert _rows(database) == before + 1
     database.close()

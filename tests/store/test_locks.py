@@ -1,7 +1,9 @@
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 from headrace.store.locks import FileLock, holder
 
@@ -30,3 +32,15 @@ def test_a_killed_holder_leaves_no_lock_behind(tmp_path):
     assert holder(path) == {"pid": os.getpid()}
     mine.release()
     assert holder(path) is None
+
+
+def test_one_who_only_looks_keeps_nobody_from_the_lock(tmp_path):
+    path = tmp_path / "server.lock"
+    descriptor = os.open(path, os.O_RDONLY | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    looks_away = threading.Timer(0.05, os.close, [descriptor])
+    looks_away.start()
+    mine = FileLock(path)
+    assert mine.acquire() is True
+    mine.release()
+    looks_away.join()

@@ -110,8 +110,6 @@ def main() -> None:
 
 def _remedy_of(error: Exception) -> str:
     """What to do about an error that nobody foresaw: a disk that does not take any more is no defect."""
-    if type(error).__module__ == "sqlite3" and "disk" in str(error):
-        return "The state could not be written. Free space on its disk, or set HEADRACE_HOME to another folder."
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return "Free space on this disk, or set HEADRACE_HOME to a folder on another one."
     return "This is a defect of Headrace. Run again with `headrace --debug …` and report it."

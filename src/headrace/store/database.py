@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import UsageError
+from headrace.errors import StorageError, UsageError
 
 BUSY_TIMEOUT_MS = 15_000
+_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR")
 Parameters = Sequence[Any] | Mapping[str, Any]
 
 
@@ -55,15 +56,28 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """A write transaction (BEGIN IMMEDIATE): commits, or rolls back when the block raises. Not reentrant."""
+        """A write transaction (BEGIN IMMEDIATE): commits, or rolls back when the block raises. Not reentrant.
+
+        Raises:
+            StorageError: the disk does not take it; nothing of it was written.
+        """
         connection = self._connection()
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
+            connection.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            _roll_back(connection)
+            if not error.sqlite_errorname.startswith(_DISK_ERRORS):
+                raise
+            raise StorageError(
+                f"the state could not be written: {error}",
+                where=str(self.path),
+                remedy="Free space on its disk, or set HEADRACE_HOME to another folder.",
+            ) from error
         except BaseException:
-            connection.execute("ROLLBACK")
+            _roll_back(connection)
             raise
-        connection.execute("COMMIT")
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
         """All rows of a read."""
@@ -81,3 +95,9 @@ class Database:
                 connection.close()
             self._connections.clear()
         self._local = threading.local()
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Leave no transaction behind: it would keep all others from writing. A full disk may have ended it already."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

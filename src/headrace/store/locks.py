@@ -5,9 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+# Who looks whether a lock is held (`holder`) has it for an instant, and so has a child that a process which was killed had
+# just forked. Whoever really holds it goes on doing so.
+PATIENCE_SECONDS = 1.0
 
 
 class FileLock:
@@ -20,11 +25,12 @@ class FileLock:
     def acquire(self, about: Mapping[str, Any] | None = None) -> bool:
         """Take the lock and write `about` into the file; False when another process holds it."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _try(descriptor):
+            if time.monotonic() > deadline:
+                os.close(descriptor)
+                return False
+            time.sleep(0.01)
         self._descriptor = descriptor
         self.describe(about or {})
         return True
@@ -41,6 +47,14 @@ class FileLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _try(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder(path: Path) -> dict[str, Any] | None:
