@@ -60,10 +60,10 @@ def test_a_full_disk_refuses_a_change_whole_and_keeps_nobody_from_the_next(tmp_p
     with database.transaction() as connection:
         connection.execute("CREATE TABLE t (x BLOB)")
         connection.execute("PRAGMA max_page_count = 20")
-    with pytest.raises(StorageError, match=r"could not be written: database or disk is full\nFree space"):
-        with database.transaction() as connection:
-            for _ in range(1000):
-                connection.execute("INSERT INTO t VALUES (zeroblob(?))", (size,))
+    full = r"could not be written: database or disk is full\nFree space"
+    with pytest.raises(StorageError, match=full), database.transaction() as connection:
+        for _ in range(1000):
+            connection.execute("INSERT INTO t VALUES (zeroblob(?))", (size,))
     assert _rows(database) == 0
     other = Database(database.path)
     with other.transaction() as connection:

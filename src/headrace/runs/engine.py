@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import secrets
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from headrace.clock import Clock
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, StorageError
 from headrace.governance import approvals
 from headrace.processes import alive, created, kill_session
 from headrace.runs import cache, components, environments, gates, platform, resources, transitions, work
@@ -26,7 +27,7 @@ from headrace.runs.executors import container as containers
 from headrace.runs.executors.warm import NotStartedError, WarmExecutor
 from headrace.runs.executors.warm_parent import RESULT_FILE, claim
 from headrace.runs.importer import imported
-from headrace.runs.leftovers import end_leftovers
+from headrace.runs.leftovers import end_leftovers, free_when_full
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
 from headrace.store.database import Database
@@ -35,6 +36,8 @@ from headrace.store.locks import FileLock, holder
 
 POLL_SECONDS = 0.1
 MAX_NOT_STARTED = 3
+REREAD_SECONDS = 1.0
+_LOG = logging.getLogger(__name__)
 
 
 class Engine:
@@ -62,6 +65,7 @@ class Engine:
         self._executors: dict[Path | None, WarmExecutor] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
+        self._disk_problem = ""
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Drive every unfinished run that no living engine owns, until `stop` is set."""
@@ -75,9 +79,11 @@ class Engine:
         self._lock.acquire()
         try:
             while not stop.is_set():
-                self._claim(only)
+                with self._disk_willing(None):
+                    self._claim(only)
                 for run in list(self.runs.values()):
-                    await self._advance(run)
+                    with self._disk_willing(run):
+                        await self._advance(run)
                 if only is not None and self._rests(only):
                     break
                 await self._rest(stop)
@@ -111,6 +117,18 @@ class Engine:
         self._lock.release()
         self._lock.path.unlink(missing_ok=True)
 
+    @contextlib.contextmanager
+    def _disk_willing(self, run: LiveRun | None) -> Iterator[None]:
+        """Go on when the disk does not take a change: it follows from what is there, and is tried again from there."""
+        try:
+            yield
+        except StorageError as error:
+            if run is not None:
+                run.reread_at = self.clock.now() + REREAD_SECONDS
+            if str(error) != self._disk_problem:
+                _LOG.warning("runs wait: %s", error)
+            self._disk_problem = str(error)
+
     # Taking over
 
     def _claim(self, only: str | None) -> None:
@@ -135,8 +153,11 @@ class Engine:
             )
             return
         self.runs[run.id] = run
-        if "workspace" in row["document"]:
-            Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
+        with self._disk_willing(run):
+            self._settle(run)
+
+    def _settle(self, run: LiveRun) -> None:
+        """Learn how a run stands, and what has become of its attempts."""
         for task in self.database.query("SELECT * FROM task WHERE run_id = ?", (run.id,)):
             state = State(task["state"])
             outputs = json.loads(task["outputs"])
@@ -175,6 +196,10 @@ class Engine:
     # One step
 
     async def _advance(self, run: LiveRun) -> None:
+        if run.reread_at is not None:
+            if not run.starting and self.clock.now() >= run.reread_at:
+                self._take(self.database.one("SELECT * FROM run WHERE id = ?", (run.id,)))
+            return
         row = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
         if row is None or row["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
             self.runs.pop(run.id, None)
@@ -238,17 +263,24 @@ class Engine:
 
     async def _guarded(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         try:
-            await work
-        except (HeadraceError, OSError) as error:
-            self._failed(run, task, str(error))
-        except Exception as error:  # noqa: BLE001 - else the run would wait for ever for a task that nobody does
-            self._failed(run, task, f"{type(error).__name__}: {error}")
+            with self._disk_willing(run):
+                await self._or_failed(run, task, work)
         finally:
             run.starting.discard(task.path)
             if task.path not in run.attempts:
                 run.claims.pop(task.path, None)
             run.changed = True
             self._wake.set()
+
+    async def _or_failed(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except StorageError:
+            raise
+        except (HeadraceError, OSError) as error:
+            self._failed(run, task, str(error))
+        except Exception as error:  # noqa: BLE001 - else the run would wait for ever for a task that nobody does
+            self._failed(run, task, f"{type(error).__name__}: {error}")
 
     async def _dispatch(self, run: LiveRun, task: ReadyTask) -> None:
         """Do what the task's executor asks: import, ask, reuse, or start a process."""
@@ -382,7 +414,8 @@ class Engine:
             self._failed(run, task, attempt.problem)
             return
         if result["exit_code"] != 0:
-            self._failed(run, task, result["error"])
+            freed = await asyncio.to_thread(free_when_full, attempt.directory)
+            self._failed(run, task, result["error"] + freed)
             return
         component = run.document.spec.components[task.component]
         given = executor_input(task, component, attempt.directory)

@@ -1,15 +1,20 @@
-"""What tasks have left running when both they and the warm parent were killed, so that nobody took it along."""
+"""What tasks leave behind: processes, when they and the warm parent were killed; outputs that have filled the disk."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import psutil
 
 from headrace.processes import kill_all
+from headrace.runs.executors.warm_parent import CLAIM, CODE_FILE, INPUT_FILE, RESULT_FILE
 
+# With less than this the database, which needs room for each change, could not be written much longer.
+FULL_BYTES = 8 * 1024 * 1024
+_KEPT = (RESULT_FILE, CLAIM, CODE_FILE, INPUT_FILE)
 _FORKED = "warm_parent"
 
 
@@ -34,3 +39,18 @@ def _forked(process: psutil.Process, sessions: Collection[int], folders: Collect
     if not any(_FORKED in word for word in process.cmdline()):
         return False
     return os.getsid(process.pid) in sessions or any(Path(process.cwd()).is_relative_to(one) for one in folders)
+
+
+def free_when_full(directory: Path) -> str:
+    """Remove what a failed attempt has written when the disk is full; what is to be said of it, or "".
+
+    Nothing refers to these outputs, and without space its failure could not be recorded.
+    """
+    if shutil.disk_usage(directory).free >= FULL_BYTES:
+        return ""
+    for place in directory.iterdir():
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        elif place.name not in _KEPT:
+            place.unlink(missing_ok=True)
+    return " (the disk is full: what the attempt had written was removed)"

@@ -82,6 +82,8 @@ class LiveRun:
         self.claims: dict[str, Claim] = {}
         self.starting: set[str] = set()
         self.not_started: Counter[str] = Counter()
+        # When to read it anew from its rows, because a change could not be written; in unix seconds.
+        self.reread_at: float | None = None
         self.changed = True
 
     def plan(self) -> Plan:

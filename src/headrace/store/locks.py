@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# Who looks whether a lock is held (`holder`) has it for an instant, and so has a child that a process which was killed had
-# just forked. Whoever really holds it goes on doing so.
+# Who looks whether a lock is held (`holder`) has it for an instant, and so has a child that was just forked by a
+# process that was killed. Whoever really holds it goes on doing so.
 PATIENCE_SECONDS = 1.0
 
 

@@ -16,6 +16,7 @@ It also runs in environments that hold kfp and psutil, and not Headrace: so it f
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import importlib.util
@@ -29,6 +30,7 @@ import traceback
 from typing import Any, NoReturn
 
 RESULT_FILE = "result.json"
+RESULT_ROOM = 4096
 CLAIM = "claim"
 CODE_FILE = "ephemeral_component.py"
 INPUT_FILE = "executor_input.json"
@@ -151,9 +153,11 @@ def _child(request: dict[str, Any]) -> NoReturn:
         _settle(request)
         if claim(directory, os.getpid())[0] != os.getpid():
             os._exit(0)
+        _keep_room(directory)
         outcome = _execute(request)
     except BaseException as error:  # noqa: BLE001 - whatever it was, the engine is told
-        traceback.print_exc()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
         outcome["error"] = f"{type(error).__name__}: {error}"
     finally:
         _finish(directory, outcome)
@@ -231,7 +235,9 @@ def _print_from(code_file: str, error: BaseException) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != code_file:
         trace = trace.tb_next
-    traceback.print_exception(error.with_traceback(trace or error.__traceback__))
+    # The disk may be full, and the log on it; the error itself has its room.
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error.with_traceback(trace or error.__traceback__))
 
 
 def _one_line(error: BaseException) -> str:
@@ -245,13 +251,34 @@ def _finish(directory: str, outcome: dict[str, Any]) -> NoReturn:
             stream.flush()
     # Whoever still writes would write into outputs that are read and digested as soon as there is a result.
     processes.end_children()
-    temporary = os.path.join(directory, f"{RESULT_FILE}.tmp")
-    with open(temporary, "w", encoding="utf-8") as stream:
-        json.dump(outcome, stream)
-    os.replace(temporary, os.path.join(directory, RESULT_FILE))
+    with contextlib.suppress(OSError):
+        _leave_result(directory, outcome)
     # Libraries may have left threads or child processes that would keep the session alive; exit hooks are not run
     # either, because the parent's are not this process's to run.
     os._exit(outcome["exit_code"] & 0xFF)
+
+
+def _keep_room(directory: str) -> None:
+    """Take the space of a result before the task can fill the disk."""
+    _write(os.path.join(directory, f"{RESULT_FILE}.tmp"), " " * RESULT_ROOM)
+
+
+def _leave_result(directory: str, outcome: dict[str, Any]) -> None:
+    """Write the result and move it into place. On a full disk it is no longer than the room that was kept for it."""
+    temporary = os.path.join(directory, f"{RESULT_FILE}.tmp")
+    place = os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o644)
+    try:
+        _overwrite(place, outcome)
+    except OSError:
+        os.ftruncate(place, RESULT_ROOM)
+        _overwrite(place, {**outcome, "error": outcome["error"][: RESULT_ROOM // 16]})
+    os.replace(temporary, os.path.join(directory, RESULT_FILE))
+
+
+def _overwrite(place: int, outcome: dict[str, Any]) -> None:
+    text = json.dumps(outcome).encode().ljust(RESULT_ROOM)
+    if os.pwrite(place, text, 0) != len(text):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 if __name__ == "__main__":
