@@ -1,9 +1,14 @@
+import os
+import signal
+
 import pytest
 
 from headrace.cli import output
 from headrace.contracts import pipeline_spec
+from headrace.processes import alive, created
 from headrace.project.compile import compile_pipeline
 from headrace.runs.submit import create_run
+from headrace.store import events
 
 PIPELINES = """
 from kfp import dsl
@@ -146,3 +151,67 @@ def test_a_reader_that_goes_away_is_told_nothing(ran):
 )
 def test_durations_are_told_as_a_person_says_them(seconds, said):
     assert output.duration(seconds) == said
+
+
+WAITING = """
+from kfp import dsl
+
+@dsl.component
+def wait(file: str) -> str:
+    import os, pathlib, time
+    pathlib.Path(file + ".new").write_text(str(os.getpid()))
+    pathlib.Path(file + ".new").rename(file + ".pid")
+    while not pathlib.Path(file + ".go").exists():
+        time.sleep(0.02)
+    return "went"
+
+@dsl.pipeline(name="waits")
+def waits(file: str) -> str:
+    return wait(file=file).output
+"""
+
+
+@pytest.fixture
+def waiting(headrace, until):
+    """`headrace run` in the middle of its task; its process, the run's id, the task's process."""
+    headrace.write(w__py=WAITING)
+    told = headrace.folder / "file.pid"
+    running = headrace.start("run", "w.py", "-p", f"file={headrace.folder / 'file'}")
+    until(told.exists)
+    assert headrace.json("runs", "show", headrace.newest())["state"] == "RUNNING"
+    return running, headrace.newest(), int(told.read_text())
+
+
+def _states(headrace, run_id):
+    shown = headrace.json("runs", "show", run_id)
+    listed = {run["run_id"] for run in headrace.json("runs", "list", "--state", "RUNNING")}
+    return shown["state"], shown["run_details"]["task_details"][0]["state"], run_id in listed
+
+
+def test_a_run_whose_processes_were_all_killed_does_not_say_that_it_runs_and_goes_on_when_asked(
+    headrace, waiting, until
+):
+    running, run_id, task = waiting
+    born = created(task)
+    running.kill()
+    running.wait()
+    # Something of it still runs.
+    assert _states(headrace, run_id) == ("RUNNING", "RUNNING", True)
+    os.kill(task, signal.SIGKILL)
+    until(lambda: not alive(task, born))
+    assert _states(headrace, run_id) == ("PENDING", "PENDING", False)
+    (headrace.folder / "file.go").touch()
+    resumed = headrace.json("runs", "resume", run_id)
+    assert (resumed["state"], resumed["outputs"]) == ("SUCCEEDED", {"Output": "went"})
+    with headrace.database() as database:
+        kinds = [event.kind for event in events.read(database, subject=f"run/{run_id}")]
+    assert kinds == ["run.created", "run.started", "run.requeued", "run.recovered", "run.succeeded"]
+
+
+def test_a_run_that_was_interrupted_does_not_say_that_it_runs(headrace, waiting, until):
+    running, run_id, task = waiting
+    born = created(task)
+    running.send_signal(signal.SIGINT)
+    assert running.wait() == 130
+    until(lambda: not alive(task, born))
+    assert _states(headrace, run_id) == ("PENDING", "PENDING", False)

@@ -115,7 +115,7 @@ def test_an_engine_that_is_stopped_leaves_no_process_and_the_next_one_goes_on(
 
     asyncio.run(scenario())
     gone(_pids(tmp_path))
-    assert runner.result(created).state == "RUNNING"
+    assert runner.result(created).state == "PENDING"
 
     (tmp_path / "go").touch()
     result = runner.drive(created)

@@ -12,6 +12,7 @@ from headrace.cli import follow, output
 from headrace.errors import UsageError
 from headrace.project import wiring
 from headrace.runs import queries, transitions
+from headrace.runs.abandoned import requeue_abandoned
 
 _STATES = click.Choice(["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED"])
 _json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -29,7 +30,7 @@ def command() -> None:
 @_json
 def list_(limit: int, state: str | None, json_: bool) -> None:
     """Runs, newest first."""
-    runs = queries.list_runs(wiring.build().database, limit=limit, state=state)
+    runs = queries.list_runs(_platform().database, limit=limit, state=state)
     if json_:
         output.as_json(runs)
         return
@@ -51,8 +52,7 @@ def list_(limit: int, state: str | None, json_: bool) -> None:
 @_json
 def show(run: str, json_: bool) -> None:
     """One run: its tasks, their states and times, its outputs."""
-    platform = wiring.build()
-    found = queries.run_json(platform.database, run)
+    found = queries.run_json(_platform().database, run)
     if json_:
         output.as_json(found)
         return
@@ -151,6 +151,13 @@ def cancel(run: str, reason: str, json_: bool) -> None:
         output.as_json(queries.run_json(platform.database, run_id))
     else:
         click.echo(f"Run {run_id} is {output.coloured(state)}.")
+
+
+def _platform() -> wiring.Platform:
+    """The platform, on which no run says that it runs while nothing of it does."""
+    platform = wiring.build()
+    requeue_abandoned(platform.database, platform.home, platform.clock.now())
+    return platform
 
 
 def _took(run: dict[str, str | None]) -> str:

@@ -112,6 +112,8 @@ class Engine:
         for run in self.runs.values():
             for attempt in run.attempts.values():
                 self._kill(attempt)
+            with self._disk_willing(run):
+                transitions.requeue_run(self.database, run.id, owner=self.id, at=self.clock.now())
         for executor in self._executors.values():
             await executor.close()
         self._lock.release()

@@ -33,7 +33,11 @@ def run_json(database: Database, run_id: str) -> dict[str, Any]:
     """
     run = find(database, run_id)
     tasks = database.query("SELECT * FROM task WHERE run_id = ? ORDER BY created_at, path", (run["id"],))
-    return {**_run(run), "run_details": {"task_details": [_task(dict(task)) for task in tasks]}}
+    details = [_task(dict(task)) for task in tasks]
+    if run["state"] == "PENDING":
+        # What was cut off is taken up again with its run, and until then it does not run.
+        details = [{**one, "state": "PENDING"} if one["state"] == "RUNNING" else one for one in details]
+    return {**_run(run), "run_details": {"task_details": details}}
 
 
 def find(database: Database, run_id: str) -> dict[str, Any]:

@@ -63,6 +63,19 @@ def unpause_run(database: Database, run_id: str, at: float) -> bool:
     return _run_state(database, run_id, "PAUSED", "RUNNING", "run.resumed", at)
 
 
+def requeue_run(database: Database, run_id: str, *, owner: str, at: float) -> bool:
+    """RUNNING to PENDING: the engine that owns it has ended. The owner stays on record, for the next to take over."""
+    with database.transaction() as connection:
+        landed = _update(
+            connection,
+            "UPDATE run SET state = 'PENDING' WHERE id = ? AND owner = ? AND state = 'RUNNING'",
+            (run_id, owner),
+        )
+        if landed:
+            _tell(connection, at, "run.requeued", f"run/{run_id}")
+    return landed
+
+
 def start_attempt(
     database: Database, run_id: str, task: ReadyTask, *, cache_key: str, directory: Path, at: float
 ) -> int:

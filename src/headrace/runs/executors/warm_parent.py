@@ -61,7 +61,15 @@ def claim(directory: str, pid: int | None) -> tuple[int | None, float]:
     # A symbolic link is made once, and whole or not at all; what it says need not exist.
     with contextlib.suppress(FileExistsError):
         os.symlink(json.dumps([pid, processes.created(pid) if pid else 0.0]), place)
-    first, since = json.loads(os.readlink(place))
+    return claimed_by(directory)
+
+
+def claimed_by(directory: str | os.PathLike[str]) -> tuple[int | None, float]:
+    """Who does the attempt in this directory, and when it was started; (None, 0.0): nobody, up to now."""
+    try:
+        first, since = json.loads(os.readlink(os.path.join(directory, CLAIM)))
+    except FileNotFoundError:
+        return None, 0.0
     return first, since
 
 
