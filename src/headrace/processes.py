@@ -38,18 +38,21 @@ def created(pid: int) -> float:
 
 
 def alive(pid: int | None, process_created: float | None) -> bool:
-    """Whether this very process still runs: the same number, started at the same time, not a zombie.
-
-    A process whose first thread has ended and whose others have not looks like a zombie, and still holds its ports.
-    """
+    """Whether this very process still runs: the same number, started at the same time, not a zombie."""
     if pid is None or not process_created:
         return False
     try:
-        process = psutil.Process(pid)
-        same = abs(created(pid) - process_created) < _SAME_START_SECONDS
-        return same and (process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        return abs(created(pid) - process_created) < _SAME_START_SECONDS and _lives(psutil.Process(pid))
     except psutil.NoSuchProcess:
         return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it is more than a zombie. Raises psutil.NoSuchProcess.
+
+    A process whose first thread has ended and whose others have not looks like a zombie, and still holds its ports.
+    """
+    return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
 
 
 def adopt_orphans() -> None:
@@ -113,7 +116,7 @@ def _living_below(process: psutil.Process) -> list[psutil.Process]:
     found = []
     for one in process.children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if one.status() != psutil.STATUS_ZOMBIE:
+            if _lives(one):
                 found.append(one)
     return found
 
@@ -123,9 +126,28 @@ def find(wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and wanted(process):
+            if process.pid != os.getpid() and _lives(process) and wanted(process):
                 found.append(process)
     return found
+
+
+def started_with(*words: str) -> list[psutil.Process]:
+    """The living processes on whose command line these words stand one after another."""
+
+    def wanted(process: psutil.Process) -> bool:
+        line = process.cmdline()
+        return any(tuple(line[start : start + len(words)]) == words for start in range(len(line)))
+
+    return find(wanted)
+
+
+def end_started_with(*words: str) -> None:
+    """Kill the processes on whose command line these words stand, with all below them, and wait until they are gone."""
+    deadline = time.monotonic() + END_SECONDS
+    while (found := started_with(*words)) and time.monotonic() < deadline:
+        for process in found:
+            kill_session(process.pid, created(process.pid))
+        time.sleep(0.005)
 
 
 def kill_all(wanted: Callable[[psutil.Process], bool]) -> None:

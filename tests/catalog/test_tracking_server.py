@@ -104,3 +104,17 @@ def test_a_record_that_names_no_server_is_not_believed(server, text):
     (server.home.path / "mlflow.json").write_text(text)
     server.stop()
     assert not (server.home.path / "mlflow.json").exists()
+
+
+@pytest.mark.parametrize("record", ["", '{"pid": '])
+def test_one_that_a_killed_server_had_no_time_to_write_down_is_ended_before_the_next(server, record):
+    server.start()
+    family = _until(lambda: len(_family(server)) == 2 and _family(server))
+    (server.home.path / "mlflow.json").write_text(record)
+    next_one = TrackingServer(server.home, server.port)
+    _until(lambda: _answers(server), family[0])
+    next_one.require_port("--mlflow-port")
+    _until(lambda: _ended(family))
+    next_one.start()
+    assert _family(next_one)[0].pid != family[0].pid
+    next_one.stop()

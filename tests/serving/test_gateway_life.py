@@ -182,3 +182,13 @@ def test_an_envoy_that_is_no_program_is_refused(home, monkeypatch):
     monkeypatch.setenv("HEADRACE_ENVOY", str(home.path / "nothing"))
     with pytest.raises(UsageError, match="which is no program"):
         Gateway(home, free_port()).start()
+
+
+def test_an_envoy_that_a_killed_server_had_no_time_to_write_down_is_ended_before_the_next(gateway, home):
+    pid, born = _process(gateway)
+    (gateway.folder / "envoy.json").unlink()
+    next_one = Gateway(home, gateway.port)
+    next_one.start()
+    assert not alive(pid, born)
+    assert next_one.alive()
+    next_one.stop()

@@ -13,6 +13,7 @@ from headrace.processes import alive, kill_session
 from headrace.serving import payload_log, revisions
 from headrace.serving.revisions import DRAIN_SECONDS, START_SECONDS, STEADY_SECONDS, RevisionServers
 from headrace.store import events
+from headrace.store.home import Home
 
 PATIENCE_SECONDS = 60
 FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
@@ -195,3 +196,17 @@ def test_servers_that_take_too_long_to_end_are_killed_at_the_deadline(servers, m
     os.kill(started.pid, signal.SIGSTOP)
     servers.await_end([started.id], seconds=0.2)
     assert not alive(started.pid, started.process_created)
+
+
+def test_a_server_that_a_killed_one_had_no_time_to_write_down_is_ended_and_no_other(
+    home, database, servers, models, revision, tmp_path
+):
+    stray, known = (servers.ensure(revision(models.iris)) for _ in range(2))
+    with database.transaction() as connection:
+        connection.execute("UPDATE revision SET pid = NULL WHERE id = ?", (stray.id,))
+    elsewhere = RevisionServers(Home(tmp_path / "elsewhere"), database, SystemClock())
+    elsewhere.sweep()
+    assert alive(stray.pid, stray.process_created)
+    RevisionServers(home, database, SystemClock()).sweep()
+    _until(lambda: not alive(stray.pid, stray.process_created))
+    assert alive(known.pid, known.process_created)

@@ -61,6 +61,7 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
     embedded = platform.tracking_uri == platform.home.mlflow_uri
     _refuse_shared(ports, embedded)
     with _only_one(platform, ports), listen(ports.api, "--port") as listener:
+        await asyncio.to_thread(RevisionServers(platform.home, platform.database, platform.clock).sweep)
         await asyncio.to_thread(platform.registry.check)
         controller = platform.rollouts(ports.gateway)
         tracking = TrackingServer(platform.home, ports.mlflow) if embedded else None

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from headrace.clock import Clock
 from headrace.errors import NotFoundError
 from headrace.ports import free_port
-from headrace.processes import alive, created, kill_session
+from headrace.processes import alive, created, kill_session, started_with
 from headrace.serving import payload_log
 from headrace.store import events
 from headrace.store.database import Database
@@ -32,6 +34,7 @@ START_SECONDS = 120.0
 STEADY_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
 _ACTOR = "system:serving"
+_RUNTIME = "headrace.serving.runtime"
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,15 @@ class RevisionServers:
             return revision
         return self._move(revision, "stopped")
 
+    def sweep(self) -> None:
+        """End model servers of this home that no revision knows of: started just before the server was killed."""
+        known = {row["pid"] for row in self.database.query("SELECT pid FROM revision WHERE pid IS NOT NULL")}
+        for process in started_with("-m", _RUNTIME):
+            with contextlib.suppress(psutil.Error):
+                mine = any(Path(word).parent == self.home.payloads for word in process.cmdline())
+                if mine and process.pid not in known:
+                    kill_session(process.pid, created(process.pid))
+
     def running(self) -> list[Revision]:
         """The revisions whose process lives."""
         rows = self.database.query("SELECT * FROM revision WHERE pid IS NOT NULL")
@@ -157,7 +169,7 @@ class RevisionServers:
         port = free_port()
         settings = revision.settings
         command = [
-            sys.executable, "-P", "-W", "ignore", "-m", "headrace.serving.runtime",
+            sys.executable, "-P", "-W", "ignore", "-m", _RUNTIME,
             "--name", settings.get("model_name") or revision.service,
             "--revision", revision.id,
             "--model-path", revision.model_path,

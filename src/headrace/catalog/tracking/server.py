@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from headrace.ports import require_free
-from headrace.processes import alive, created, kill_session
+from headrace.processes import alive, created, end_started_with, kill_session
 from headrace.store.home import Home
 
 STOP_SECONDS = 5.0
@@ -31,6 +31,7 @@ class TrackingServer:
         self.home = home
         self.port = port
         self._record = home.path / "mlflow.json"
+        self._store = ("--backend-store-uri", home.mlflow_uri)
         self._process: subprocess.Popen[bytes] | None = None
 
     def require_port(self, option: str) -> None:
@@ -49,7 +50,7 @@ class TrackingServer:
         self.stop()
         command = [
             sys.executable, "-P", "-W", "ignore", "-m", "mlflow", "server",
-            "--backend-store-uri", self.home.mlflow_uri,
+            *self._store,
             "--default-artifact-root", str(self.home.path / "mlruns"),
             "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
         ]  # fmt: skip
@@ -80,6 +81,8 @@ class TrackingServer:
             # The process that listens is a child of the one that was started, and outlives it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(told["pid"], signal.SIGKILL)
+        # One that was started just before the server was killed is in no record.
+        end_started_with(*self._store)
         self._record.unlink(missing_ok=True)
 
     def _runs_at(self, told: dict[str, Any] | None) -> bool:

@@ -21,7 +21,7 @@ from typing import Any
 
 from headrace.errors import HeadraceError, UsageError
 from headrace.ports import free_port, require_free
-from headrace.processes import alive, created
+from headrace.processes import alive, created, end_started_with
 from headrace.serving.gateway import config, stats
 from headrace.serving.gateway.model import ArmCounts, Route
 from headrace.store.home import Home
@@ -44,6 +44,8 @@ class Gateway:
         self.log = home.logs / "envoy.log"
         self.port = port
         self._record = self.folder / "envoy.json"
+        self._boot = self.folder / "bootstrap.json"
+        self._given = ("-c", str(self._boot))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -59,6 +61,8 @@ class Gateway:
                 return
             self.stop()
         self._bury()
+        # One that was started just before the server was killed is in no record, and has the port.
+        end_started_with(*self._given)
         binary = find_binary()
         require_free(self.port, "--gateway-port")
         admin_port = free_port()
@@ -68,12 +72,11 @@ class Gateway:
         for name, content in (("cds.json", config.clusters([])), ("rds.json", config.route_table([]))):
             if not (self.folder / name).exists():
                 _move_into_place(self.folder / name, content)
-        boot = self.folder / "bootstrap.json"
-        boot.write_text(json.dumps(config.bootstrap(self.folder, self.port, admin_port), indent=1))
+        self._boot.write_text(json.dumps(config.bootstrap(self.folder, self.port, admin_port), indent=1))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 # With hot restart, Envoy asks the system for SIGTERM when the process that started it dies.
-                [binary, "-c", str(boot), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
+                [binary, *self._given, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         pid = self._process.pid
