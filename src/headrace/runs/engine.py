@@ -143,12 +143,13 @@ class Engine:
             previous = row["owner"]
             if previous is not None and holder(self.home.locks / f"{previous}.lock") is not None:
                 continue
-            if transitions.claim(self.database, row["id"], owner=self.id, previous=previous, at=self.clock.now()):
-                self._take(row)
+            now = self.clock.now()
+            if transitions.claim(self.database, row["id"], owner=self.id, previous=previous, at=now):
+                self._take({**dict(row), "started_at": row["started_at"] or now})
 
-    def _take(self, row: Any) -> None:
+    def _take(self, row: Mapping[str, Any]) -> None:
         try:
-            run = LiveRun(dict(row), self.home)
+            run = LiveRun(row, self.home)
         except HeadraceError as error:
             transitions.finish_run(
                 self.database, row["id"], "FAILED", outputs={}, message=str(error), at=self.clock.now()

@@ -17,6 +17,8 @@ from headrace.runs.planner import plan
 from headrace.runs.resources import Claim
 from headrace.store.home import Home
 
+WORKSPACE_PLACEHOLDER = "{{$.workspace_path}}"
+
 
 class Attempt:
     """A process that an engine waits for. `deadline` is in unix seconds; `container` names the one that it runs in."""
@@ -75,7 +77,8 @@ class LiveRun:
             options=options,
         )
         self.timeout = platform.timeout_seconds(platform.pipeline_config(self.document.platform))
-        self.started_at: float = row["started_at"] or 0.0
+        self.started_at: float = row["started_at"]
+        self.shares_workspace = WORKSPACE_PLACEHOLDER in self.document.text
         self.facts: dict[str, TaskFact] = {}
         self.not_before: dict[str, float] = {}
         self.attempts: dict[str, Attempt] = {}

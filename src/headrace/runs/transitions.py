@@ -249,7 +249,7 @@ def retry_run(database: Database, run_id: str, *, actor: str, reason: str, at: f
     with database.transaction() as connection:
         landed = _update(
             connection,
-            "UPDATE run SET state = 'PENDING', owner = NULL, error = NULL, finished_at = NULL"
+            "UPDATE run SET state = 'PENDING', owner = NULL, error = NULL, started_at = NULL, finished_at = NULL"
             " WHERE id = ? AND state IN ('FAILED', 'CANCELED')",
             (run_id,),
         )
