@@ -11,14 +11,14 @@ from headrace.runs.model import ReadyTask
 from headrace.store.database import Database
 
 
-def key(task: ReadyTask, component: Any, executor: Any) -> str:
+def key(pipeline: str, task: ReadyTask, component: Any, executor: Any) -> str:
     """A digest of component, code, image, command, environment, parameters and the digests of input artifacts.
 
     "" when an input artifact has no digest (it is not on this machine), so that nothing is assumed of it.
-    A `cacheKey` of the author replaces all but the component's name.
+    A `cacheKey` of the author replaces all but the names of the component and its pipeline.
     """
     if task.cache_key:
-        return _digest([task.component, task.cache_key])
+        return _digest([pipeline, task.component, task.cache_key])
     artifacts = {}
     for name, items in task.artifacts.items():
         digests = [item.get("digest", "") for item in items]

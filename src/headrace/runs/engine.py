@@ -296,7 +296,8 @@ class Engine:
         if executor.container.image == components.GATE_IMAGE:
             self._ask(run, task, executor.container)
             return
-        key = cache.key(task, component, executor) if task.caching and run.caching else ""
+        cached = task.caching and run.caching
+        key = cache.key(run.document.name, task, component, executor) if cached else ""
         reused = cache.find(self.database, key)
         if reused is not None:
             outputs = Outputs(**json.loads(reused))
