@@ -51,7 +51,7 @@ def resolve(task: Any, component: Any, scope: Scope, path: str) -> Resolved:
             missing.append(name)
         else:
             parameters[name] = value
-            if source.WhichOneof("kind") == "runtime_value" and isinstance(value, str):
+            if source.WhichOneof("kind") == "runtime_value":
                 constants.append(name)
     _fill_defaults(definitions, parameters)
     for name in constants:
@@ -116,15 +116,24 @@ def _fill_defaults(definitions: Any, parameters: dict[str, Any]) -> None:
             del parameters[name]
 
 
-def _fill(text: str, declared: int, parameters: Mapping[str, Any], context: RunContext, path: str) -> Any:
+def _fill(constant: Any, declared: int, parameters: Mapping[str, Any], context: RunContext, path: str) -> Any:
     """A constant with its placeholders replaced; one that is a placeholder and nothing else keeps its type."""
-    replaced = filled(text, parameters)
-    if not isinstance(replaced, str):
+    replaced = filled(about_job(constant, context, path), parameters)
+    if not isinstance(replaced, str) or declared in (0, values.STRING):
         return replaced
-    text = replaced
-    for placeholder, value in job_placeholders(context, path).items():
-        text = text.replace(placeholder, value)
-    return values.checked(text, declared, path) if declared not in (0, values.STRING) else text
+    return values.checked(replaced, declared, path)
+
+
+def about_job(value: Any, context: RunContext, path: str) -> Any:
+    """`value` with what KFP calls job placeholders replaced, also inside lists and dicts."""
+    if isinstance(value, list):
+        return [about_job(item, context, path) for item in value]
+    if isinstance(value, dict):
+        return {about_job(key, context, path): about_job(item, context, path) for key, item in value.items()}
+    if isinstance(value, str) and "{{$." in value:
+        for placeholder, told in job_placeholders(context, path).items():
+            value = value.replace(placeholder, told)
+    return value
 
 
 def job_placeholders(context: RunContext, path: str) -> dict[str, str]:
@@ -149,9 +158,8 @@ def loop_items(iterator: Any, parameters: Mapping[str, Any], context: RunContext
         HeadraceError: it holds something else.
     """
     if iterator.items.WhichOneof("kind") == "raw":
-        items: Any = _INPUT.sub(lambda f: values.to_text(parameters.get(f["name"], f[0])), iterator.items.raw)
-        for placeholder, value in job_placeholders(context, path).items():
-            items = items.replace(placeholder, value)
+        items: Any = about_job(iterator.items.raw, context, path)
+        items = _INPUT.sub(lambda f: values.to_text(parameters.get(f["name"], f[0])), items)
     else:
         items = parameters.get(iterator.items.input_parameter)
     if isinstance(items, str):
