@@ -21,10 +21,10 @@ def type_name(parameter_type: int) -> str:
 
 
 def from_message(value: Any, parameter_type: int = 0) -> Any:
-    """The Python value of a `google.protobuf.Value`."""
+    """The Python value of a `google.protobuf.Value`; a struct has no order of its own, so its keys are sorted."""
     from google.protobuf import json_format
 
-    return normal(json_format.MessageToDict(value), parameter_type)
+    return normal(_sorted(json_format.MessageToDict(value)), parameter_type)
 
 
 def normal(value: Any, parameter_type: int = 0) -> Any:
@@ -80,6 +80,12 @@ def from_text(text: str, parameter_type: int) -> Any:
 def to_text(value: Any) -> str:
     """A value inside a command line or a longer text: strings as they are, the rest as compact JSON."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_sorted(item) for item in value]
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
 
 
 def _read(text: str) -> Any:
