@@ -228,7 +228,11 @@ def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
     try:
         module = utils.load_module(module_name=CODE_FILE.removesuffix(".py"), module_directory=directory)
         function = getattr(module, request["function"])
-        executor.Executor(executor_input=request["input"], function_to_execute=function).execute()
+        runner = executor.Executor(executor_input=request["input"], function_to_execute=function)
+        # The SDK takes an empty list of artifacts for none at all.
+        lists = request["input"]["inputs"]["artifacts"]
+        runner.input_artifacts.update({name: [] for name, given in lists.items() if not given["artifacts"]})
+        runner.execute()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         return {"exit_code": code, "error": f"the component called sys.exit({error.code})" if code else ""}
