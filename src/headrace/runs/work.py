@@ -50,6 +50,8 @@ def prepare(
     component = run.document.spec.components[task.component]
     container = run.document.executor_of(task.component).container
     given = executor_input(task, component, directory)
+    if run.shares_workspace:
+        Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
     python = components.python_component(container)
     if python is not None:
         work = Work(
