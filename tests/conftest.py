@@ -105,3 +105,30 @@ class RunResult:
 @pytest.fixture
 def runner(home, database):
     return Runner(home, database)
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """Gives the text of the document that KFP's own compiler makes of a pipeline."""
+    from kfp import compiler
+
+    folder = tmp_path_factory.mktemp("compiled")
+
+    def text_of(pipeline):
+        file = folder / f"{pipeline.name}.yaml"
+        compiler.Compiler().compile(pipeline, str(file))
+        return file.read_text()
+
+    return text_of
+
+
+@pytest.fixture(scope="session")
+def document(compiled):
+    """Gives the parsed document of a pipeline."""
+    return lambda pipeline: pipeline_spec.parse(compiled(pipeline), f"{pipeline.name}.yaml")
+
+
+@pytest.fixture
+def run(runner, compiled):
+    """Compiles a pipeline, drives it to its end or to a gate, and tells what came of it."""
+    return lambda pipeline, caching=True, **parameters: runner.run(compiled(pipeline), parameters, caching=caching)

@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import pytest
 from kfp import dsl
@@ -291,19 +291,24 @@ def test_a_component_may_choose_a_place_for_its_artifact_below_its_task(run, hom
 
 
 @component
-def maybe(file: dsl.Input[dsl.Dataset] = None, text: str = None, n: int = 7) -> str:
+def maybe(file: dsl.Input[dsl.Dataset] = None, text: Optional[str] = None, n: int = 7) -> str:  # noqa: UP045
     return f"{'none' if file is None else file.name} {text} {n}"
 
 
 @dsl.pipeline
-def inner(file: dsl.Input[dsl.Dataset] = None, text: str = None) -> str:
+def inner(file: dsl.Input[dsl.Dataset] = None, text: Optional[str] = None) -> str:  # noqa: UP045
     return maybe(file=file, text=text).output
 
 
+class OptionalOutputs(NamedTuple):
+    without: str
+    given: str
+
+
 @dsl.pipeline
-def optional() -> OverFieldsOutputs:
+def optional() -> OptionalOutputs:
     saved = save(text="a")
-    return OverFieldsOutputs(inner().output, inner(file=saved.outputs["file"], text="said").output)
+    return OptionalOutputs(inner().output, inner(file=saved.outputs["file"], text="said").output)
 
 
 def test_an_inner_pipeline_need_not_be_given_its_optional_artifact(run):
