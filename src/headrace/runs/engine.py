@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 from collections.abc import Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from headrace.errors import HeadraceError, StorageError
 from headrace.governance import approvals
 from headrace.processes import alive, created, kill_session
 from headrace.runs import cache, components, environments, gates, platform, resources, transitions, work
+from headrace.runs.environments import MakingInterruptedError
 from headrace.runs.executor_input import Outputs, executor_input, read_outputs
 from headrace.runs.executors import container as containers
 from headrace.runs.executors.warm import NotStartedError, WarmExecutor
@@ -323,7 +325,13 @@ class Engine:
         prepared = await asyncio.to_thread(
             work.prepare, run, task, number=number, directory=directory, log=log, environment=environment
         )
-        python = await asyncio.to_thread(environments.python_for, self.home, prepared.requirements)
+        try:
+            python = await asyncio.to_thread(
+                environments.python_for, self.home, prepared.requirements, tell=partial(_note, log)
+            )
+        except MakingInterruptedError as interrupted:
+            self._not_started(run, task, interrupted.problem)
+            return
         # A task that the warm parent has died with starts alone from then on: so the one at fault takes no other along.
         alone = self._one_by_one if run.not_started[task.path] else contextlib.nullcontext()
         try:
@@ -333,7 +341,7 @@ class Engine:
         except NotStartedError:
             known, born = _claimed(directory)
             if known is None:
-                self._not_started(run, task)
+                self._not_started(run, task, "the warm parent died")
                 return
             pid = known
         transitions.record_process(self.database, run.id, task.path, number, pid=pid, process_created=born)
@@ -372,11 +380,11 @@ class Engine:
         if engine is not None:
             engine.remove(container)
 
-    def _not_started(self, run: LiveRun, task: ReadyTask) -> None:
-        """Queue a task again that the warm parent took with it; one that does so each time is at fault itself."""
+    def _not_started(self, run: LiveRun, task: ReadyTask, why: str) -> None:
+        """Queue a task again that did not come to its start; one of which that is true each time is at fault itself."""
         run.not_started[task.path] += 1
         if run.not_started[task.path] >= MAX_NOT_STARTED:
-            raise HeadraceError(f"the warm parent died {MAX_NOT_STARTED} times when it was to start the task")
+            raise HeadraceError(f"{why} {MAX_NOT_STARTED} times when it was to start the task")
         self._lost(run, task.path)
 
     def _executor(self, python: Path | None) -> WarmExecutor:
@@ -503,6 +511,12 @@ class Engine:
 def log_path(home: Home, run_id: str, path: str, attempt: int) -> Path:
     """Where an attempt's output goes."""
     return home.logs / "runs" / run_id / f"{path.replace('/', '.')}.{attempt}.log"
+
+
+def _note(log: Path, line: str) -> None:
+    """A line of the engine's own in a task's log."""
+    with log.open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")
 
 
 def _claimed(directory: Path) -> tuple[int | None, float]:

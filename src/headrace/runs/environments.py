@@ -30,14 +30,27 @@ READY = "ready.json"
 WORKER_MODULES = ("kfp", "psutil", "typing_extensions")
 _WAIT_SECONDS = 0.2
 _LAST_LINES = 8
+_CTRL_C = 130
 
 
 class EnvironmentNotMadeError(HeadraceError):
     """Packages that a component asks for could not be installed."""
 
 
-def python_for(home: Home, wanted: Requirements, installer: Callable[[], str] | None = None) -> Path | None:
+class MakingInterruptedError(EnvironmentNotMadeError):
+    """Somebody ended uv in the middle of its work, as Ctrl-C does; it can be tried again."""
+
+
+def python_for(
+    home: Home,
+    wanted: Requirements,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    installer: Callable[[], str] | None = None,
+) -> Path | None:
     """The interpreter of an environment that meets the requirements, made when it is not there yet; None: this one.
+
+    `tell` hears what takes so long.
 
     Raises:
         EnvironmentNotMadeError: uv is not there, or could not install the packages.
@@ -47,6 +60,7 @@ def python_for(home: Home, wanted: Requirements, installer: Callable[[], str] | 
     folder = home.path / "environments" / key(wanted)
     python = folder / "bin" / "python"
     if not (folder / READY).is_file():
+        tell(f"headrace: waits for an environment with {', '.join(wanted.packages)}, which is made once")
         _make_once(home, folder, wanted, installer or find_uv)
     return python
 
@@ -78,19 +92,20 @@ def _make_once(home: Home, folder: Path, wanted: Requirements, installer: Callab
         time.sleep(_WAIT_SECONDS)
     try:
         if not (folder / READY).is_file():
-            _make(folder, wanted, installer())
+            _make(folder, wanted, installer(), lock)
             (folder / READY).write_text(json.dumps({"packages": wanted.packages}), encoding="utf-8")
     finally:
         lock.release()
 
 
-def _make(folder: Path, wanted: Requirements, uv: str) -> None:
+def _make(folder: Path, wanted: Requirements, uv: str, lock: FileLock) -> None:
     python = folder / "bin" / "python"
-    _uv(wanted, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
-    packages = [package for package in wanted.packages if name_of(package) != "headrace"]
+    _uv(wanted, lock, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+    unmet = wanted.unmet
+    packages = [package for package in wanted.packages if name_of(package) != "headrace" or package in unmet]
     if packages:
         options = [*_index_options(wanted), *wanted.options]
-        _uv(wanted, [uv, "pip", "install", "--quiet", "--python", str(python), *options, *packages])
+        _uv(wanted, lock, [uv, "pip", "install", "--quiet", "--python", str(python), *options, *packages])
     places = [_brought_along(folder)]
     if len(packages) < len(wanted.packages):
         # A component that works with Headrace itself finds it, and all that it needs, behind its own packages.
@@ -118,14 +133,24 @@ def _index_options(wanted: Requirements) -> list[str]:
     options = []
     for number, url in enumerate(wanted.index_urls):
         options += ["--default-index" if number == 0 else "--index", url]
-    for host in wanted.trusted_hosts:
-        options += ["--allow-insecure-host", urlsplit(host).netloc or host]
+    for host in filter(None, map(_host, wanted.trusted_hosts)):
+        options += ["--allow-insecure-host", host]
     return options
 
 
-def _uv(wanted: Requirements, command: list[str]) -> None:
+def _host(trusted: str) -> str:
+    """The host, and its port, of what pip is told to trust: the SDK gives whole URLs, of folders ("" here) as well."""
+    return urlsplit(trusted).netloc.rpartition("@")[2] if "://" in trusted else trusted
+
+
+def _uv(wanted: Requirements, lock: FileLock, command: list[str]) -> None:
+    """Run uv. It keeps the lock, too: where this process dies, nobody else writes into the folder before uv is done."""
     surroundings = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=surroundings)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=surroundings, pass_fds=[lock.descriptor]
+    )
+    if done.returncode < 0 or done.returncode == _CTRL_C:
+        raise MakingInterruptedError(f"the making of the environment with {', '.join(wanted.packages)} was interrupted")
     if done.returncode != 0:
         told = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
         raise EnvironmentNotMadeError(

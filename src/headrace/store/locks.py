@@ -42,6 +42,12 @@ class FileLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
+    @property
+    def descriptor(self) -> int:
+        """For the `pass_fds` of a process that keeps the lock for as long as it lives, should this one die."""
+        assert self._descriptor is not None, "only the holder shares the lock"
+        return self._descriptor
+
     def release(self) -> None:
         """Give the lock back. Idempotent."""
         if self._descriptor is not None:
