@@ -427,7 +427,9 @@ class Engine:
             return
         if result["exit_code"] != 0:
             freed = await asyncio.to_thread(free_when_full, attempt.directory)
-            self._failed(run, task, result["error"] + freed)
+            in_container = attempt.container and result["exit_code"] > 0
+            problem = containers.told(result["exit_code"]) if in_container else result["error"]
+            self._failed(run, task, problem + freed)
             return
         component = run.document.spec.components[task.component]
         given = executor_input(task, component, attempt.directory)

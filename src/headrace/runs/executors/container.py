@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import hashlib
+import io
 import os
 import shlex
 import shutil
@@ -21,6 +24,11 @@ VARIABLE = "HEADRACE_CONTAINER"
 _KNOWN = ("docker", "podman")
 _RUN = "run"
 _ANSWER_SECONDS = 20.0
+_TOLD = {
+    125: "the container could not be started (the task's log says why)",
+    126: "the container's command cannot be executed (the task's log says why)",
+    127: "the container's command does not exist in its image",
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,8 @@ class ContainerEngine:
         As in Kubernetes, `command` replaces the image's entry point and `args` its arguments.
         """
         words = [*self.words, "--rm", "--name", name, "--workdir", str(workdir)]
-        for folder, writable in sorted(mounts.items()):
-            words += ["--volume", f"{folder}:{folder}" + ("" if writable else ":ro")]
+        for path, writable in sorted(mounts.items()):
+            words += ["--mount", _mount(path, writable)]
         for variable, value in environment.items():
             words += ["--env", f"{variable}={value}"]
         if command:
@@ -56,7 +64,25 @@ class ContainerEngine:
     def remove(self, name: str) -> None:
         """End a container, wherever it has got to. Idempotent: one that does not exist is none."""
         program = self.words[: self.words.index(_RUN)]
-        subprocess.run([*program, "rm", "--force", name], capture_output=True, check=False, timeout=_ANSWER_SECONDS * 3)
+        # podman's rm alone would wait ten seconds for a command that does not listen to SIGTERM.
+        for ending in (["kill", name], ["rm", "--force", name]):
+            # An engine that does not answer must not stop the runs that have no container.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run([*program, *ending], capture_output=True, check=False, timeout=_ANSWER_SECONDS)
+
+
+def _mount(path: Path, writable: bool) -> str:
+    """A mount at its own path: fields of CSV, as a path may hold a comma or a colon."""
+    fields = io.StringIO()
+    csv.writer(fields, lineterminator="").writerow(
+        ["type=bind", f"source={path}", f"target={path}", *([] if writable else ["readonly"])]
+    )
+    return fields.getvalue()
+
+
+def told(exit_code: int) -> str:
+    """What an exit code of `run` means. Source: the manuals of docker-run and podman-run, Exit Status."""
+    return _TOLD.get(exit_code, f"the container ended with exit code {exit_code}")
 
 
 def container_name(run_id: str, path: str, attempt: int) -> str:
