@@ -9,6 +9,8 @@ from typing import NamedTuple, Optional
 import pytest
 from kfp import dsl
 
+from headrace.runs.model import RunOptions
+
 component = partial(dsl.component, base_image="python:3.12")
 
 
@@ -460,7 +462,8 @@ def dynamic(image: str, text: str) -> CountingOutputs:
 
 
 def test_a_command_of_a_dynamic_image_runs_on_the_host(runner, compiled):
-    result = runner.run(compiled(dynamic), {"image": "any:1", "text": "a $HOME 'b'"}, run_on_host=True)
+    options = RunOptions(run_on_host=True)
+    result = runner.run(compiled(dynamic), {"image": "any:1", "text": "a $HOME 'b'"}, options=options)
     assert outputs(result) == {"said": "a $HOME 'b'"}
     (log,) = result.artifacts["log"]
     assert Path(log["uri"]).read_text().strip().endswith("/work")

@@ -339,7 +339,7 @@ def test_ctrl_c_while_an_environment_is_made_fails_nothing_and_the_run_goes_on_l
     until((tmp_path / "half").exists)
     os.killpg(server.pid, signal.SIGINT)
     assert server.wait(60) == 0
-    assert runner.result(created).state == "RUNNING"
+    assert runner.result(created).state == "PENDING"
     result = runner.drive(created)
     assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": ["1.0", str(made(home)[0])]}), result.error
     tries = database.query("SELECT state FROM attempt ORDER BY number")

@@ -203,13 +203,14 @@ class Engine:
     async def _advance(self, run: LiveRun) -> None:
         if run.reread_at is not None:
             if not run.starting and self.clock.now() >= run.reread_at:
-                self._take(self.database.one("SELECT * FROM run WHERE id = ?", (run.id,)))
+                (row,) = self.database.query("SELECT * FROM run WHERE id = ?", (run.id,))
+                self._take(dict(row))
             return
-        row = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
-        if row is None or row["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
+        known = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
+        if known is None or known["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
             self.runs.pop(run.id, None)
             return
-        if row["state"] == "CANCELING":
+        if known["state"] == "CANCELING":
             self._break_off(run, State.CANCELED, "")
             return
         if run.timeout is not None and self.clock.now() - run.started_at > run.timeout:

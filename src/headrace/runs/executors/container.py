@@ -1,6 +1,7 @@
 """Containers by docker or podman: the command that starts one, and the one that ends it.
 
-`HEADRACE_CONTAINER` holds the start of another command line, as in `podman --runtime runc run --network host`.
+`HEADRACE_CONTAINER` holds the start of another command line, as in `podman --runtime runc run --network host`; `none`
+is for no containers at all.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from headrace.errors import UsageError
 
 VARIABLE = "HEADRACE_CONTAINER"
+NONE = "none"
 _KNOWN = ("docker", "podman")
 _RUN = "run"
 _ANSWER_SECONDS = 20.0
@@ -97,6 +99,8 @@ def find() -> ContainerEngine | None:
         UsageError: HEADRACE_CONTAINER is no command line that starts a container.
     """
     named = os.environ.get(VARIABLE)
+    if named == NONE:
+        return None
     return _named(named) if named else _found(os.environ.get("PATH", ""))
 
 
