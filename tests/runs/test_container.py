@@ -278,7 +278,7 @@ class Workspace:
 
 @pytest.fixture
 def workspace(home):
-    return lambda run_id: Workspace(home.artifacts / run_id / ".workspace")
+    return lambda run_id: Workspace(home.path / "workspaces" / run_id)
 
 
 async def _until(condition):
