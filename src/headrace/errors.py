@@ -2,6 +2,7 @@
 
     HeadraceError                 1   the work was tried and failed
     ├── ConflictError             1   a state change that did not land: somebody was first
+    │   └── AlreadyExistsError    1   the name is taken
     ├── StorageError              1   the disk did not take a change: full, over quota, failing
     └── UsageError                2   nothing was done: the command, a file or the surroundings are wrong
         ├── DocumentError         2   a document says something that cannot be carried out: file, line, field
@@ -32,6 +33,10 @@ class HeadraceError(Exception):
 
 class ConflictError(HeadraceError):
     """A state change that did not land, because the thing is no longer in the state that it needs."""
+
+
+class AlreadyExistsError(ConflictError):
+    """Something of this name exists, and names are unique."""
 
 
 class StorageError(HeadraceError):

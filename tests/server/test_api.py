@@ -13,7 +13,9 @@ from headrace.governance import approvals
 from headrace.project import wiring
 from headrace.project.compile import compile_pipeline
 from headrace.runs.submit import create_run
-from headrace.server.api import MAX_BODY_BYTES, MAX_LABELS, application
+from headrace.server.api import MAX_LABELS
+from headrace.server.application import application
+from headrace.server.requests import MAX_BODY_BYTES
 from headrace.serving import payload_log
 
 PREFIX = "/apis/headrace/v1"

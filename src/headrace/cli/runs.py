@@ -13,6 +13,7 @@ from headrace.errors import UsageError
 from headrace.project import wiring
 from headrace.runs import queries, transitions
 from headrace.runs.abandoned import requeue_abandoned
+from headrace.runs.logs import LogReader
 
 _STATES = click.Choice(["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED"])
 _json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -98,14 +99,17 @@ def logs(run: str, task: str | None, follow_: bool, json_: bool) -> None:
         found = queries.attempts(platform.database, platform.home, run_id, task)
         output.as_json([{"task_id": path, "attempt": n, "file": log, "text": _text(log)} for path, n, log in found])
         return
-    seen: dict[Path, int] = {}
+    if not follow_:
+        queries.attempts(platform.database, platform.home, run_id, task)
+    reader = LogReader(platform.database, platform.home, run_id, task)
     while True:
-        final = queries.find(platform.database, run_id)["state"] in ("SUCCEEDED", "FAILED", "CANCELED", "PAUSED")
-        for path, number, log in queries.attempts(platform.database, platform.home, run_id, task):
-            _print_new(f"{path} (attempt {number})", log, seen)
-        if final or not follow_:
+        pieces, ended = reader.read()
+        for is_title, text in reader.titled(pieces):
+            click.secho(text, dim=is_title, nl=False)
+        if ended or (not follow_ and not pieces):
             return
-        time.sleep(FOLLOW_SECONDS)
+        if follow_:
+            time.sleep(FOLLOW_SECONDS)
 
 
 @command.command()
@@ -166,16 +170,3 @@ def _took(run: dict[str, str | None]) -> str:
 
 def _text(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-
-
-def _print_new(title: str, log: Path, seen: dict[Path, int]) -> None:
-    if not log.exists():
-        return
-    with log.open(encoding="utf-8", errors="replace") as stream:
-        stream.seek(seen.get(log, 0))
-        text = stream.read()
-        if text:
-            if log not in seen:
-                click.secho(f"── {title}", dim=True)
-            click.echo(text, nl=False)
-        seen[log] = stream.tell()

@@ -10,6 +10,7 @@ from typing import Any
 from headrace.clock import rfc3339
 from headrace.errors import NotFoundError
 from headrace.runs.engine import log_path
+from headrace.runs.packages import spec_json
 from headrace.store.database import Database
 from headrace.store.home import Home
 
@@ -17,9 +18,10 @@ from headrace.store.home import Home
 def list_runs(database: Database, *, limit: int = 100, state: str | None = None) -> list[dict[str, Any]]:
     """The newest runs first, without their tasks."""
     rows = database.query(
-        "SELECT * FROM run WHERE (? IS NULL OR state = ?) ORDER BY created_at DESC LIMIT ?", (state, state, limit)
+        "SELECT * FROM run WHERE deleted_at IS NULL AND (? IS NULL OR state = ?) ORDER BY created_at DESC LIMIT ?",
+        (state, state, limit),
     )
-    return [_run(dict(row)) for row in rows]
+    return [run_row_json(dict(row)) for row in rows]
 
 
 def run_json(database: Database, run_id: str) -> dict[str, Any]:
@@ -33,50 +35,81 @@ def run_json(database: Database, run_id: str) -> dict[str, Any]:
     """
     run = find(database, run_id)
     tasks = database.query("SELECT * FROM task WHERE run_id = ? ORDER BY created_at, path", (run["id"],))
-    details = [_task(dict(task)) for task in tasks]
+    details = [task_row_json(dict(task)) for task in tasks]
     if run["state"] == "PENDING":
         # What was cut off is taken up again with its run, and until then it does not run.
         details = [{**one, "state": "PENDING"} if one["state"] == "RUNNING" else one for one in details]
-    return {**_run(run), "run_details": {"task_details": details}}
+    return {**run_row_json(run), "run_details": {"task_details": details}}
 
 
 def find(database: Database, run_id: str) -> dict[str, Any]:
     """The row of a run by its id or the beginning of it. Raises NotFoundError."""
-    rows = database.query("SELECT * FROM run WHERE substr(id, 1, ?) = ? LIMIT 2", (len(run_id), run_id))
+    rows = database.query(
+        "SELECT * FROM run WHERE deleted_at IS NULL AND substr(id, 1, ?) = ? LIMIT 2", (len(run_id), run_id)
+    )
     if len(rows) != 1 or not run_id:
         problem = f"no run has the id {run_id}" if not rows else f"more than one run has an id that starts {run_id}"
         raise NotFoundError(problem, remedy="`headrace runs list` shows them.")
     return dict(rows[0])
 
 
-def attempts(database: Database, home: Home, run_id: str, task: str | None = None) -> list[tuple[str, int, Path]]:
+def attempts(
+    database: Database, home: Home, run_id: str, task: str | None = None, *, missing_ok: bool = False
+) -> list[tuple[str, int, Path]]:
     """Tasks that were tried, in order, each with the attempt's number and its log. `task` is a path or its last part.
 
     Raises:
-        NotFoundError: no such run, or no such task in it.
+        NotFoundError: no such run, or (unless `missing_ok`) no task of this name was tried.
     """
     run = find(database, run_id)
     rows = database.query(
-        "SELECT path, number FROM attempt WHERE run_id = ? AND (? IS NULL OR path = ? OR path LIKE '%/' || ?)"
-        " ORDER BY started_at, number",
+        f"SELECT path, number FROM attempt WHERE run_id = ? AND {_NAMED} ORDER BY started_at, number",
         (run["id"], task, task, task),
     )
-    if task is not None and not rows:
-        raise NotFoundError(
-            f'no task called "{task}" has run', where=f"run {run['id']}", remedy="`headrace runs show` lists them."
-        )
+    if task is not None and not rows and not missing_ok:
+        raise _no_task(run["id"], task, "has run")
     return [(row["path"], row["number"], log_path(home, run["id"], row["path"], row["number"])) for row in rows]
 
 
-def _run(run: Mapping[str, Any]) -> dict[str, Any]:
+def task_states(database: Database, run_id: str, task: str) -> list[str]:
+    """The states of the tasks that `task` (a path or its last part) names; none when it has not started."""
+    rows = database.query(f"SELECT state FROM task WHERE run_id = ? AND {_NAMED}", (run_id, task, task, task))
+    return [str(row["state"]) for row in rows]
+
+
+def require_task(database: Database, run_id: str, task: str) -> None:
+    """Refuse a task that the run has not started and that its pipeline does not name. Raises NotFoundError."""
+    run = find(database, run_id)
+    if task_states(database, run["id"], task):
+        return
+    spec = spec_json(run["document"])
+    spec = spec.get("pipeline_spec", spec)
+    groups = [spec["root"], *spec.get("components", {}).values()]
+    if not any(task.rpartition("/")[2] in group.get("dag", {}).get("tasks", {}) for group in groups):
+        raise _no_task(run["id"], task, "is part of it")
+
+
+_NAMED = "(? IS NULL OR path = ? OR path LIKE '%/' || ?)"
+
+
+def _no_task(run_id: str, task: str, what: str) -> NotFoundError:
+    return NotFoundError(
+        f'no task called "{task}" {what}', where=f"run {run_id}", remedy="`headrace runs show` lists them."
+    )
+
+
+def run_row_json(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table `run` as JSON, without its tasks."""
     outputs = json.loads(run["outputs"])
     return {
         "run_id": run["id"],
         "display_name": run["name"],
+        "experiment_id": run["experiment_id"],
+        "storage_state": run["storage_state"],
         "pipeline": run["pipeline"],
         "state": run["state"],
         "created_at": rfc3339(run["created_at"]),
-        "scheduled_at": rfc3339(run["created_at"]),
+        "scheduled_at": rfc3339(run["scheduled_at"] or run["created_at"]),
         "started_at": _time(run["started_at"]),
         "finished_at": _time(run["finished_at"]),
         "error": json.loads(run["error"]) if run["error"] else None,
@@ -92,7 +125,8 @@ def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _task(task: Mapping[str, Any]) -> dict[str, Any]:
+def task_row_json(task: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of the table `task` as JSON."""
     outputs, inputs = json.loads(task["outputs"]), json.loads(task["inputs"])
     parent, _, name = task["path"].rpartition("/")
     return {

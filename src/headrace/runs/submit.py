@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+import sqlite3
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,10 +34,13 @@ def create_run(
     commit: str = "",
     caching: bool = True,
     options: RunOptions = RunOptions(),  # noqa: B008 - it is frozen
+    run_id: str = "",
+    together: Callable[[sqlite3.Connection, str], None] | None = None,
 ) -> str:
     """Write a PENDING run and return its id; an engine takes it from there.
 
     `parameters` may also name input artifacts of the pipeline; such a value is a path or a URI.
+    `together(connection, run_id)` does its work in the same transaction; when it raises, there is no run.
 
     Raises:
         UsageError: a parameter is missing, unknown or of the wrong type; an artifact does not exist.
@@ -47,7 +51,7 @@ def create_run(
     artifacts = {name: [_artifact(document, name, str(parameters[name]))] for name in wanted if name in parameters}
     _refuse_missing(document, artifacts)
     refuse_unsupported(document, options)
-    run_id = secrets.token_hex(6)
+    run_id = run_id or new_run_id()
     moment = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S")
     with database.transaction() as connection:
         connection.execute(
@@ -64,7 +68,14 @@ def create_run(
             connection, at=at, actor=actor, kind="run.created", subject=f"run/{run_id}", reason=reason,
             data={"pipeline": pipeline, "commit": commit},
         )  # fmt: skip
+        if together is not None:
+            together(connection, run_id)
     return run_id
+
+
+def new_run_id() -> str:
+    """An id that no run has."""
+    return secrets.token_hex(6)
 
 
 def _artifact(document: PipelineDocument, name: str, uri: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from headrace.control.rollouts.controller import RolloutController
 from headrace.errors import UsageError
 from headrace.ports import listen
 from headrace.project.wiring import Platform
-from headrace.server.api import application
+from headrace.server.application import application
 from headrace.serving.gateway import Gateway
 from headrace.serving.revisions import RevisionServers
 from headrace.store import events
@@ -69,7 +69,7 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
             tracking.require_port("--mlflow-port")
         await asyncio.to_thread(controller.traffic.start)
         try:
-            async with _api(platform, ports, listener):
+            async with _api(platform, ports, listener, stop):
                 told.ready()
                 await _loops(platform, controller, tracking, stop, told)
         finally:
@@ -108,7 +108,9 @@ def _only_one(platform: Platform, ports: Ports):  # type: ignore[no-untyped-def]
 
 
 @contextlib.asynccontextmanager
-async def _api(platform: Platform, ports: Ports, listener: socket.socket) -> AsyncIterator[None]:
+async def _api(
+    platform: Platform, ports: Ports, listener: socket.socket, stop: asyncio.Event
+) -> AsyncIterator[None]:  # fmt: skip
     about = {
         "project": platform.project.file.name if platform.project else "",
         "home": str(platform.home.path),
@@ -116,8 +118,8 @@ async def _api(platform: Platform, ports: Ports, listener: socket.socket) -> Asy
         "mlflow": platform.tracking_uri,
     }
     config = uvicorn.Config(
-        application(platform, about), host="127.0.0.1", port=ports.api, log_level="warning", access_log=False,
-        lifespan="off", timeout_graceful_shutdown=3,
+        application(platform, about, stop.is_set), host="127.0.0.1", port=ports.api, log_level="warning",
+        access_log=False, lifespan="off", timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)
     # Signals are ours: uvicorn's own handling would end the API before the loops.

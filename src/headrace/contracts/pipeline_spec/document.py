@@ -5,7 +5,9 @@ Format: https://github.com/kubeflow/pipelines/blob/master/api/v2alpha1/pipeline_
 
 from __future__ import annotations
 
+import contextlib
 import graphlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -118,7 +120,7 @@ def _documents(text: str, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = [raw for raw in yaml.load_all(text, Loader=loader) if raw is not None]
+        documents = [raw for raw in _json(text) or yaml.load_all(text, Loader=loader) if raw is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise DocumentError(
@@ -135,6 +137,12 @@ def _documents(text: str, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if "pipelineSpec" in first or "pipeline_spec" in first:
         platform = first.get("platformSpec") or first.get("platform_spec") or platform
         first = first.get("pipelineSpec") or first["pipeline_spec"]
+    if not isinstance(first, dict) or not isinstance(platform, dict):
+        raise DocumentError(
+            "not a compiled pipeline",
+            file=file,
+            remedy="pipeline_spec and platform_spec are objects; compile it again.",
+        )
     _refuse_second(len(documents), platform, file)
     return first, platform
 
@@ -147,6 +155,14 @@ def _refuse_second(count: int, platform: Mapping[str, Any], file: str) -> None:
             file=file,
             remedy="A second document holds `platforms:`, as kfp.compiler writes it; there is no third.",
         )
+
+
+def _json(text: str) -> list[Any]:
+    # YAML reads 1e-05 as text, JSON as the number that it is.
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return [json.loads(text)]
+    return []
 
 
 def _check(document: PipelineDocument) -> None:

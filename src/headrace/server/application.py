@@ -1,0 +1,58 @@
+"""The ASGI application: every operation of the server, and how problems are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from headrace.errors import HeadraceError
+from headrace.project.wiring import Platform
+from headrace.server import errors, kfp
+from headrace.server.api import PREFIX, Api
+from headrace.server.kfp.problems import http_problem
+from headrace.server.operations import Operation, document
+
+
+def application(
+    platform: Platform, about: dict[str, Any], stopping: Callable[[], bool] = lambda: False
+) -> Starlette:  # fmt: skip
+    """The application; `about` is what /healthz tells of this server (addresses)."""
+    operations = [*Api(platform, about, stopping).operations(), *kfp.operations(platform)]
+    described = document(operations)
+    operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
+    return Starlette(
+        routes=[operation.route() for operation in operations],
+        exception_handlers={HeadraceError: _problem, HTTPException: _no_route, Exception: _defect},
+    )
+
+
+def _is_kfp(request: Request) -> bool:
+    return request.url.path.startswith(f"{kfp.PREFIX}/")
+
+
+def _problem(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HeadraceError)
+    return kfp.problem(error) if _is_kfp(request) else errors.respond(request, error)
+
+
+def _no_route(request: Request, error: Exception) -> JSONResponse:
+    """What Starlette says of an unknown path (404) or of a method that a path does not have (405), as JSON."""
+    assert isinstance(error, HTTPException)
+    told = f"{request.method} {request.url.path}: {error.detail}"
+    if _is_kfp(request):
+        return http_problem(error.status_code, told)
+    body = {"error": told, "remedy": f"Headrace's own interface is below {PREFIX}, KFP's below {kfp.PREFIX}."}
+    return JSONResponse(body, status_code=error.status_code, headers=error.headers)
+
+
+def _defect(request: Request, error: Exception) -> JSONResponse:
+    """A defect: its traceback goes to the server's terminal, and not to whoever asked."""
+    told = f"{type(error).__name__} in {request.method} {request.url.path}"
+    if _is_kfp(request):
+        return http_problem(500, told)
+    return JSONResponse({"error": told, "remedy": "This is a defect of Headrace; report it."}, status_code=500)
