@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headrace.control.rollouts.announcer import Announcer
     from headrace.control.rollouts.controller import RolloutController
     from headrace.control.triggers.push import PushTrigger
+    from headrace.control.triggers.recurring import DeletedRuns, RecurringTrigger
     from headrace.runs.engine import Engine
 
 # Each package owns its tables; the order is that of the floors.
@@ -103,6 +104,18 @@ class Platform:
         from headrace.project.launch import ProjectLauncher
 
         return PushTrigger(self.database, self.clock, ProjectLauncher(self.home, self.database, self.clock))
+
+    def recurring(self) -> RecurringTrigger:
+        """The loop that starts the runs of recurring runs, in this environment."""
+        from headrace.control.triggers.recurring import RecurringTrigger
+
+        return RecurringTrigger(self.database, self.clock, self.environment.name)
+
+    def deleted_runs(self) -> DeletedRuns:
+        """The loop that removes what is left of deleted runs."""
+        from headrace.control.triggers.recurring import DeletedRuns
+
+        return DeletedRuns(self.database, self.home)
 
 
 def build(start: Path | None = None, environment: str | None = None) -> Platform:

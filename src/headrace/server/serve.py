@@ -145,6 +145,8 @@ async def _loops(
     passes: dict[str, Callable[[], float]] = {
         "rollouts": controller.one_pass,
         "triggers": platform.triggers().one_pass,
+        "recurring runs": platform.recurring().one_pass,
+        "deleted runs": platform.deleted_runs().one_pass,
         "registry": platform.announcer().one_pass,
         "events": _Tail(platform, told.event).one_pass,
     }
