@@ -1,15 +1,9 @@
 """The real server as a process, with a real Envoy and MLflow: what it starts, drives, leaves behind and takes over."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import threading
-import time
 
 import httpx
-import psutil
 import pytest
 
 from headrace.ports import free_port
@@ -44,99 +38,9 @@ def waits(file: str) -> str:
 """
 
 
-class Up:
-    """`headrace up` on one home, started as often as a test wants; nothing of it outlives the test."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.home = folder / "home"
-        self.ports = {name: free_port() for name in ("--port", "--gateway-port", "--mlflow-port")}
-        self.api = f"http://127.0.0.1:{self.ports['--port']}"
-        self.gateway = f"http://127.0.0.1:{self.ports['--gateway-port']}"
-        self.process = None
-        self._commands = []
-        self._seen = set()
-
-    def start(self):
-        """Start the server and wait until it says that it is ready."""
-        words = [str(word) for pair in self.ports.items() for word in pair]
-        self.process = self.command("up", *words, stderr=subprocess.STDOUT)
-        self.said = []
-        reader = threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True)
-        reader.start()
-        self._reader = reader
-        until(lambda: self.process.poll() is not None or any("state" in line for line in self.said))
-        assert self.said[0] == "Headrace is up: without a project. Ctrl-C ends it.\n"
-        return self
-
-    def family(self):
-        """Every process below the server, by what it runs; remembered, so that none outlives the test."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        self._seen.update(children)
-        named = {}
-        for child in children:
-            line = " ".join(child.cmdline())
-            for name in ("envoy", "mlflow server", "warm_parent"):
-                if name in line:
-                    named.setdefault(name, child)
-        return named
-
-    def end(self, how=signal.SIGTERM):
-        """End the server; its exit code."""
-        self.family()
-        self.process.send_signal(how)
-        code = self.process.wait(timeout=PATIENCE_SECONDS)
-        self._reader.join()
-        self.process.stdout.close()
-        return code
-
-    def left(self):
-        """Processes of the server that still live."""
-        return [one for one in self._seen if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-
-    def command(self, *arguments, stderr=subprocess.PIPE):
-        """A command on the same home, running."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "headrace.cli.main", *arguments], cwd=self.folder, stdout=subprocess.PIPE,
-            stderr=stderr, text=True, env={**os.environ, "HEADRACE_HOME": str(self.home)},
-        )  # fmt: skip
-        self._commands.append(process)
-        return process
-
-    def json(self, *arguments, code=0):
-        """What a command prints with --json."""
-        command = self.command(*arguments, "--json")
-        stdout, stderr = command.communicate(timeout=PATIENCE_SECONDS)
-        assert command.returncode == code, stderr
-        return json.loads(stdout)
-
-    def clear(self):
-        if self.process is not None and self.process.poll() is None:
-            self.end()
-        for process in self._commands:
-            process.kill()
-            process.wait()
-            for stream in filter(None, (process.stdout, process.stderr)):
-                stream.close()
-        for one in self.left():
-            one.kill()
-
-
-def until(happened):
-    """Wait for what another process does."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := happened()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return found
-
-
-@pytest.fixture
-def up(tmp_path):
+@pytest.fixture(autouse=True)
+def pipelines(tmp_path):
     (tmp_path / "p.py").write_text(PIPELINE.replace("FOLDER", str(tmp_path)))
-    up = Up(tmp_path)
-    yield up
-    up.clear()
 
 
 def _post(up, path, body):
@@ -145,7 +49,7 @@ def _post(up, path, body):
     return answer.json()
 
 
-def test_the_server_answers_drives_runs_and_leaves_nothing_behind(up):
+def test_the_server_answers_drives_runs_and_leaves_nothing_behind(up, until):
     up.start()
     health = httpx.get(f"{up.api}/healthz").json()
     assert (health["status"], health["home"], health["gateway"]) == ("ok", str(up.home), up.gateway)
@@ -179,7 +83,7 @@ def test_the_server_answers_drives_runs_and_leaves_nothing_behind(up):
         httpx.get(f"{up.gateway}/v1/models/delay")
 
 
-def test_a_server_that_was_killed_is_taken_over_by_the_next(up):
+def test_a_server_that_was_killed_is_taken_over_by_the_next(up, until):
     up.start()
     envoy = up.family()["envoy"]
     left_alone = up.command("run", "p.py:waits", "-p", f"file={up.folder / 'alone'}")
