@@ -193,7 +193,7 @@ def _condition(listable: Listable, predicate: object) -> Condition:
 
 
 def _operation(value: object) -> str:
-    name = _OPERATIONS.get(value) if isinstance(value, int) else value
+    name = _OPERATIONS.get(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if isinstance(name, str) and name in _OPERATIONS.values():
         return name
     raise UsageError(
