@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from headrace.project import wiring
-from headrace.server.api import PREFIX, application
+from headrace.server import kfp
+from headrace.server.api import PREFIX
+from headrace.server.application import application
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +27,9 @@ def test_every_route_of_the_http_interface_is_documented(tmp_path):
     routes = application(wiring.build(tmp_path), {}).routes
     assert routes
     for route in routes:
-        path = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), route.path.removeprefix(PREFIX))
+        path = re.sub(
+            r"\{(\w+)\}", lambda found: found[1].upper(), route.path.removeprefix(PREFIX).removeprefix(kfp.PREFIX)
+        )
         head, colon, verb = path.partition(":")
         assert head in page, f"{path} is not in docs/http.md"
         assert colon + verb in page, f"{path} is not in docs/http.md"
