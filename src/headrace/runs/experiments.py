@@ -79,15 +79,13 @@ def list_experiments(database: Database, query: ListQuery) -> dict[str, Any]:
     found = page(database, LISTABLE, query)
     ids = [row["id"] for row in found.rows]
     last = {
-        row["experiment_id"]: row["at"]
+        row["id"]: row["at"]
         for row in database.query(
-            f"SELECT experiment_id, max(created_at) AS at FROM run WHERE experiment_id IN ({','.join('?' * len(ids))})"
-            " AND deleted_at IS NULL GROUP BY experiment_id",
-            ids,
+            f"SELECT id, {_LAST_RUN} AS at FROM experiment WHERE id IN ({','.join('?' * len(ids))})", ids
         )
     }
     return {
-        "experiments": [_json({**row, "last_run": last.get(row["id"], 0.0)}) for row in found.rows],
+        "experiments": [_json({**row, "last_run": last[row["id"]]}) for row in found.rows],
         "total_size": found.total_size,
         "next_page_token": found.next_page_token,
     }

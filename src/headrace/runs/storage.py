@@ -55,7 +55,8 @@ def delete(database: Database, run_id: str, *, actor: str, at: float) -> None:
 
 def purge(database: Database, home: Home) -> list[str]:
     """Remove the rows and logs of deleted runs that have ended; their ids. Events stay. Idempotent."""
-    rows = database.query(f"SELECT id FROM run WHERE deleted_at IS NOT NULL AND state IN {_ENDED} AND owner IS NULL")
+    # The plus keeps SQLite from looking at every run that has ended.
+    rows = database.query(f"SELECT id FROM run WHERE deleted_at IS NOT NULL AND +state IN {_ENDED} AND owner IS NULL")
     for row in rows:
         shutil.rmtree(home.logs / "runs" / row["id"], ignore_errors=True)
         with database.transaction() as connection:

@@ -78,6 +78,9 @@ ALTER TABLE run ADD COLUMN plugins_input TEXT NOT NULL DEFAULT '{}';
 ALTER TABLE run ADD COLUMN plugins_output TEXT NOT NULL DEFAULT '{}';
 -- Hidden from then on; the rows go once nothing of the run is at work any more.
 ALTER TABLE run ADD COLUMN deleted_at REAL;
-CREATE INDEX run_by_experiment ON run (experiment_id, created_at);
+-- Lists and their totals are read from these alone, however many runs there are and however long their documents.
+CREATE INDEX run_listed ON run (created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX run_by_experiment ON run (experiment_id, created_at, id) WHERE deleted_at IS NULL;
+CREATE INDEX run_by_name ON run (name, created_at, id) WHERE deleted_at IS NULL;
 CREATE INDEX run_by_recurring_run ON run (recurring_run_id, state) WHERE recurring_run_id != '';
 CREATE INDEX run_by_deletion ON run (deleted_at) WHERE deleted_at IS NOT NULL;
