@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.catalog.registry import ModelRegistry
     from headrace.control.rollouts.announcer import Announcer
     from headrace.control.rollouts.controller import RolloutController
+    from headrace.control.tracking import MlflowRuns
     from headrace.control.triggers.push import PushTrigger
     from headrace.control.triggers.recurring import DeletedRuns, RecurringTrigger
     from headrace.runs.engine import Engine
@@ -61,6 +62,14 @@ class Platform:
 
         return ModelRegistry(self.tracking_uri)
 
+    @cached_property
+    def mlflow_runs(self) -> MlflowRuns:
+        """What tells MLflow of the runs that ask for it; whoever knows where MLflow is looked at sets its `pages`."""
+        from headrace.catalog.tracking.runs import TrackedRuns
+        from headrace.control.tracking import MlflowRuns
+
+        return MlflowRuns(self.database, self.clock, TrackedRuns(self.registry))
+
     def engine(self) -> Engine:
         """An engine for this process; every task is told where the state and MLflow are."""
         from headrace.runs.engine import Engine
@@ -75,6 +84,7 @@ class Platform:
                 "MLFLOW_EXPERIMENT_NAME": self.project.file.name if self.project else "headrace",
                 "GX_ANALYTICS_ENABLED": "false",
             },
+            tracked=self.mlflow_runs.environment,
         )
 
     def rollouts(self, gateway_port: int) -> RolloutController:
@@ -115,7 +125,7 @@ class Platform:
         """The loop that removes what is left of deleted runs."""
         from headrace.control.triggers.recurring import DeletedRuns
 
-        return DeletedRuns(self.database, self.home)
+        return DeletedRuns(self.database, self.home, self.mlflow_runs.forget)
 
 
 def build(start: Path | None = None, environment: str | None = None) -> Platform:

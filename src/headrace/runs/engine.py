@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class Engine:
-    """Drives runs in this process. `environment` is given to every task."""
+    """Drives runs in this process.
+
+    `environment` is given to every task, `tracked(run_id, path)` also to a task whose run has `plugins_input`.
+    """
 
     def __init__(
         self,
@@ -52,12 +55,14 @@ class Engine:
         database: Database,
         clock: Clock,
         environment: Mapping[str, str],
+        tracked: Callable[[str, str], Mapping[str, str]] = lambda run_id, path: {},
         parallel: int | None = None,
     ) -> None:
         self.home = home
         self.database = database
         self.clock = clock
         self.environment = dict(environment)
+        self.tracked = tracked
         self.memory = resources.machine_memory()
         self.parallel = parallel or max(2, os.cpu_count() or 2)
         self.id = f"engine-{secrets.token_hex(6)}"
@@ -322,7 +327,7 @@ class Engine:
         directory.mkdir(parents=True, exist_ok=True)
         log = log_path(self.home, run.id, task.path, number)
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = self._environment(run, task, container)
+        environment = await self._environment(run, task, container)
         prepared = await asyncio.to_thread(
             work.prepare, run, task, number=number, directory=directory, log=log, environment=environment
         )
@@ -394,9 +399,10 @@ class Engine:
             self._executors[python] = WarmExecutor(self._on_exit, python)
         return self._executors[python]
 
-    def _environment(self, run: LiveRun, task: ReadyTask, container: Any) -> dict[str, str]:
+    async def _environment(self, run: LiveRun, task: ReadyTask, container: Any) -> dict[str, str]:
         threads = run.claims[task.path].environment if task.path in run.claims else {}
-        given = {**self.environment, **run.environment, **threads, "HEADRACE_TASK": task.path}
+        tracked = await asyncio.to_thread(self.tracked, run.id, task.path) if run.plugins else {}
+        given = {**self.environment, **run.environment, **threads, **tracked, "HEADRACE_TASK": task.path}
         return work.task_environment(given, container)
 
     # Ends

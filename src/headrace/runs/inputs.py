@@ -145,7 +145,7 @@ def job_placeholders(context: RunContext, path: str) -> dict[str, str]:
         "{{$.pipeline_task_name}}": path.rpartition("/")[2],
         "{{$.pipeline_task_uuid}}": f"{context.run_id}/{path}",
         "{{$.pipeline_job_create_time_utc}}": context.created_at,
-        "{{$.pipeline_job_schedule_time_utc}}": context.created_at,
+        "{{$.pipeline_job_schedule_time_utc}}": context.scheduled_at or context.created_at,
         "{{$.pipeline_root}}": context.pipeline_root,
         "{{$.workspace_path}}": context.workspace,
     }

@@ -59,6 +59,7 @@ class LiveRun:
         self.arguments: dict[str, Any] = json.loads(row["parameters"])
         self.artifacts: dict[str, list[dict[str, Any]]] = json.loads(row["artifacts"])
         self.caching = bool(row["caching"])
+        self.plugins: dict[str, Any] = json.loads(row["plugins_input"])
         self.environment = {
             "HEADRACE_RUN_ID": row["id"],
             "HEADRACE_PIPELINE": row["pipeline"],
@@ -75,6 +76,7 @@ class LiveRun:
             options.pipeline_root or str(home.artifacts),
             workspace=options.workspace or str(home.path / "workspaces" / row["id"]),
             options=options,
+            scheduled_at=rfc3339(row["scheduled_at"]) if row["scheduled_at"] is not None else "",
         )
         self.timeout = platform.timeout_seconds(platform.pipeline_config(self.document.platform))
         self.started_at: float = row["started_at"]

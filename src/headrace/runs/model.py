@@ -102,6 +102,7 @@ class RunContext:
     pipeline_root: str
     workspace: str = ""
     options: RunOptions = RunOptions()
+    scheduled_at: str = ""  # when its recurring run was due; "" for a run that was started otherwise
 
     @property
     def resource_name(self) -> str:

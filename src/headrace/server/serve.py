@@ -59,6 +59,7 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     embedded = platform.tracking_uri == platform.home.mlflow_uri
+    platform.mlflow_runs.pages = f"http://127.0.0.1:{ports.mlflow}" if embedded else platform.tracking_uri.rstrip("/")
     _refuse_shared(ports, embedded)
     with _only_one(platform, ports), listen(ports.api, "--port") as listener:
         await asyncio.to_thread(RevisionServers(platform.home, platform.database, platform.clock).sweep)
@@ -147,6 +148,7 @@ async def _loops(
         "triggers": platform.triggers().one_pass,
         "recurring runs": platform.recurring().one_pass,
         "deleted runs": platform.deleted_runs().one_pass,
+        "mlflow runs": platform.mlflow_runs.one_pass,
         "registry": platform.announcer().one_pass,
         "events": _Tail(platform, told.event).one_pass,
     }

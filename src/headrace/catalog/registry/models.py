@@ -195,7 +195,7 @@ class ModelRegistry:
             known = client.search_model_versions(f"name = '{name}' and tag.`headrace.key` = '{key}'")
             if known:
                 return self._challenge(self.version(f"models:/{name}/{known[0].version}"))
-            with mlflow.start_run(experiment_id=self._experiment(name), run_name=run_name, tags=dict(tags)) as run:
+            with mlflow.start_run(experiment_id=self.experiment(name), run_name=run_name, tags=dict(tags)) as run:
                 mlflow.log_params({key: str(value)[:500] for key, value in parameters.items()})
                 mlflow.log_metrics(dict(metrics))
                 mlflow.log_artifacts(str(model), "model")
@@ -220,7 +220,7 @@ class ModelRegistry:
             self.client.set_registered_model_alias(version.name, CHALLENGER, str(version.version))
         return version
 
-    def _experiment(self, name: str) -> str:
+    def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made when it is not there."""
         known = self.client.get_experiment_by_name(name)
         if known:

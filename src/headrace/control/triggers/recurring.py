@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from headrace.clock import Clock
 from headrace.runs import recurring, storage
 from headrace.store.database import Database
@@ -34,11 +36,13 @@ class RecurringTrigger:
 class DeletedRuns:
     """Removes what is left of deleted runs once they have ended. Idempotent."""
 
-    def __init__(self, database: Database, home: Home) -> None:
+    def __init__(self, database: Database, home: Home, forget: Callable[[list[str]], None]) -> None:
         self.database = database
         self.home = home
+        self.forget = forget
 
     def one_pass(self) -> float:
         """Remove what can be removed; returns the seconds after which to look again."""
-        storage.purge(self.database, self.home)
+        if purged := storage.purge(self.database, self.home):
+            self.forget(purged)
         return SECONDS

@@ -36,6 +36,7 @@ class Runs(Service):
         run_id = submission.submit(
             self.database, run_request(call.body), occasion, environment=self.platform.environment.name
         )
+        self.platform.mlflow_runs.begin(run_id)
         return v2beta1.run_json(self.database, run_id)
 
     def list(self, call: Call) -> Any:
