@@ -4,6 +4,7 @@ import io
 import tarfile
 import zipfile
 
+import kfp_server_api
 import pytest
 import yaml
 
@@ -217,3 +218,24 @@ def test_an_upload_that_is_none_isrefused(served):
     ):
         status, told = served.send("POST", path, **more)
         assert (status, told["code"]) == (400, 3), told
+
+
+def test_display_names_and_tags_can_be_changed(client, uploaded, name, refused):
+    pipeline_id = uploaded.pipeline_id
+    (version,) = client.list_pipeline_versions(pipeline_id).pipeline_versions
+    changed = client.pipelines.pipeline_service_update_pipeline(
+        pipeline_pipeline_id=pipeline_id, pipeline=kfp_server_api.V2beta1Pipeline(display_name="shown")
+    )
+    assert (changed.display_name, changed.name, changed.tags) == ("shown", name, {})
+    assert client.get_pipeline(pipeline_id) == changed
+    update = client.pipelines.pipeline_service_update_pipeline_version
+    identity = {
+        "pipeline_version_pipeline_id": pipeline_id,
+        "pipeline_version_pipeline_version_id": version.pipeline_version_id,
+    }
+    changed = update(**identity, pipeline_version=kfp_server_api.V2beta1PipelineVersion(tags={"stage": "prod"}))
+    assert (changed.display_name, changed.tags) == (name, {"stage": "prod"})
+    assert client.get_pipeline_version(pipeline_id, version.pipeline_version_id) == changed
+    refused(400, update, **identity, pipeline_version=kfp_server_api.V2beta1PipelineVersion(display_name=" "))
+    identity["pipeline_version_pipeline_version_id"] = "nowhere"
+    refused(404, update, **identity, pipeline_version=kfp_server_api.V2beta1PipelineVersion(display_name="x"))

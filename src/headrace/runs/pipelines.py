@@ -50,6 +50,14 @@ class Named:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What is to change of a pipeline or a version; None leaves it."""
+
+    display_name: str | None = None
+    tags: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """A version's document; `file` is only named in errors."""
 
@@ -134,6 +142,33 @@ def list_pipelines(database: Database, query: ListQuery) -> dict[str, Any]:
         "total_size": found.total_size,
         "next_page_token": found.next_page_token,
     }
+
+
+def update(
+    database: Database, pipeline_id: str, change: Change, *, actor: str, at: float, version_id: str = ""
+) -> dict[str, Any]:
+    """Change a pipeline, or one of its versions, and return it as JSON.
+
+    Raises:
+        NotFoundError: no such pipeline or version.
+        UsageError: the display name is blank.
+    """
+    found = version_json(database, pipeline_id, version_id) if version_id else pipeline_json(database, pipeline_id)
+    if change.display_name is not None and not change.display_name.strip():
+        raise UsageError("cannot be empty", where="display_name", remedy="Give a name, or leave it out.")
+    display_name = found["display_name"] if change.display_name is None else change.display_name
+    tags = found["tags"] if change.tags is None else dict(change.tags)
+    table, kind = ("pipeline_version", "pipeline-version") if version_id else ("pipeline", "pipeline")
+    with database.transaction() as connection:
+        connection.execute(
+            f"UPDATE {table} SET display_name = ?, tags = ? WHERE id = ?",
+            (display_name, json.dumps(tags), version_id or pipeline_id),
+        )
+        events.append(
+            connection, at=at, actor=actor, kind=f"{kind}.updated", subject=f"pipeline/{pipeline_id}",
+            data={"display_name": display_name, **({"pipeline_version_id": version_id} if version_id else {})},
+        )  # fmt: skip
+    return {**found, "display_name": display_name, "tags": tags}
 
 
 def delete(database: Database, pipeline_id: str, *, cascade: bool, actor: str, at: float) -> None:

@@ -23,13 +23,14 @@ FLAG: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
 TIME: Schema = {"type": "string", "format": "date-time"}
 UPLOAD_FIELD = "uploadfile"
+_WITH_BODY = ("POST", "PATCH")
 
 
 @dataclass(frozen=True)
 class Operation:
     """`path` is below no prefix; `query` and `body` are JSON schemas by name. `answer` gives JSON, or a Response.
 
-    A body is read for every POST; `upload` reads a file instead.
+    A body is read for every POST and PATCH; `upload` reads a file instead.
     """
 
     method: str
@@ -57,7 +58,7 @@ class Operation:
         body, upload = Fields(), ("", b"")
         if self.upload:
             upload = await read_upload(request, UPLOAD_FIELD, self.most_bytes)
-        elif self.method == "POST":
+        elif self.method in _WITH_BODY:
             body = Fields(await read_body(request, self.most_bytes))
         told = await run_in_threadpool(self.answer, Call(request.path_params, query, body, upload))
         return told if isinstance(told, Response) else Answer(told)
@@ -83,7 +84,7 @@ class Operation:
                 "required": [UPLOAD_FIELD],
             }
             told["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
-        elif self.method == "POST":
+        elif self.method in _WITH_BODY:
             body: dict[str, Any] = {"type": "object", "properties": {k: dict(v) for k, v in self.body.items()}}
             if self.required:
                 body["required"] = list(self.required)

@@ -6,12 +6,13 @@ from typing import Any
 
 from headrace.errors import UsageError
 from headrace.runs import packages, pipelines
-from headrace.runs.pipelines import Named, Source
+from headrace.runs.pipelines import Change, Named, Source
 from headrace.server.kfp.asked import LIST_QUERY, Service, list_query
-from headrace.server.operations import FLAG, OBJECT, TEXT, Operation
+from headrace.server.operations import FLAG, OBJECT, TEXT, Operation, Schema
 from headrace.server.requests import Call, Fields
 
 _NAMES = {"name": TEXT, "display_name": TEXT, "description": TEXT, "namespace": TEXT, "tags": TEXT}
+_CHANGE: dict[str, Schema] = {"display_name": TEXT, "tags": OBJECT}
 
 
 class Pipelines(Service):
@@ -35,9 +36,11 @@ class Pipelines(Service):
             Operation("GET", base, "Pipelines", self.list, query=LIST_QUERY),
             Operation("GET", f"{base}/names/{{name}}", "A pipeline by its name", self.named),
             Operation("GET", one, "A pipeline", self.get),
+            Operation("PATCH", one, "Change a pipeline's display name or tags", self.update, body=_CHANGE),
             Operation("DELETE", one, "Delete a pipeline", self.delete, query={"cascade": FLAG}),
             Operation("GET", f"{one}/versions", "A pipeline's versions", self.list_versions, query=LIST_QUERY),
             Operation("GET", version, "A version with its pipeline_spec", self.get_version),
+            Operation("PATCH", version, "Change a version's display name or tags", self.update, body=_CHANGE),
             Operation("DELETE", version, "Delete a version", self.delete_version),
         ]  # fmt: skip
 
@@ -68,6 +71,15 @@ class Pipelines(Service):
 
     def get(self, call: Call) -> Any:
         return pipelines.pipeline_json(self.database, call.path["pipeline_id"])
+
+    def update(self, call: Call) -> Any:
+        body = call.body
+        change = Change(
+            body.text("display_name") if body.has("display_name") else None,
+            _tags(body.mapping("tags")) if body.has("tags") else None,
+        )
+        version_id = call.path.get("pipeline_version_id", "")
+        return pipelines.update(self.database, call.path["pipeline_id"], change, version_id=version_id, **self.who)
 
     def delete(self, call: Call) -> Any:
         cascade = call.query.flag("cascade")
