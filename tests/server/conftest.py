@@ -299,6 +299,23 @@ def cluster() -> int:
     kubernetes.add_node_selector(task, "disk", "ssd")
     return task.output
 
+@dsl.component
+def tell(text: str) -> str:
+    return text
+
+@dsl.pipeline(name="scheduled")
+def scheduled() -> str:
+    return tell(text=dsl.PIPELINE_JOB_SCHEDULE_TIME_UTC_PLACEHOLDER).output
+
+@dsl.container_component
+def ask():
+    return dsl.ContainerSpec(image="kfp://human-input", command=["wait"], args=['{"question": "Go on?"}'])
+
+@dsl.pipeline(name="asks")
+def asks() -> int:
+    asked = ask()
+    return add(a=1, b=2).after(asked).output
+
 @dsl.pipeline(name="huge")
 def huge():
     add(a=1, b=2).set_memory_request("900T")

@@ -327,6 +327,12 @@ def test_what_another_sites_page_could_make_a_browser_send_changes_nothing(api, 
     assert "application/json" in told["remedy"]
 
 
+@pytest.mark.parametrize("headers", [{"origin": "http://evil.example.com"}, {"sec-fetch-site": "cross-site"}])
+def test_another_sites_page_changes_nothing_even_with_json(api, headers):
+    status, told = api.send("POST", f"{PREFIX}/services/delay:rollback", json={}, headers=headers)
+    assert (status, "may change nothing here" in told["error"]) == (400, True)
+
+
 def test_another_sites_name_for_this_machine_is_not_answered(api):
     status, _ = api.send("GET", "/healthz", headers={"host": "evil.example.com"})
     assert status == 400

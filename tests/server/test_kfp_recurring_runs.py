@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from headrace.clock import rfc3339
+
 BASE = "/apis/v2beta1/recurringruns"
 
 
@@ -173,6 +175,15 @@ def test_scheduled_times_are_filled_in(client, served, packages, name):
     run = client.get_run(run_id)
     at = run.scheduled_at.astimezone(datetime.UTC)
     assert run.runtime_config.parameters["text"] == f"1: {at:%Y%m%d%H%M%S} {at:%Y} [[Unknown]]"
+
+
+def test_a_task_is_told_when_its_run_was_due(client, served, packages, name):
+    _make(client, packages, name, "scheduled")
+    due = served.platform.clock.time + 60
+    served.platform.clock.time += 75
+    (run_id,) = served.platform.recurring().start_due()
+    served.drive(run_id)
+    assert served.send("GET", f"/apis/v2beta1/runs/{run_id}")[1]["outputs"] == {"Output": rfc3339(due)}
 
 
 def test_a_deleted_one_leaves_its_runs(client, served, packages, name, refused):

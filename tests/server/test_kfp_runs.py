@@ -204,6 +204,22 @@ def test_a_terminated_run_is_canceled_and_the_client_does_not_call_that_an_end(c
     assert client.runs.run_service_retry_run(run_id=run_id) == {}
 
 
+def test_a_run_that_waits_for_a_person_is_paused(client, served, packages, name):
+    run_id = _run(client, packages, name, "asks").run_id
+    served.drive(run_id)
+    run = client.get_run(run_id)
+    assert (run.state, run.finished_at) == ("PAUSED", None)
+    task = next(task for task in run.run_details.task_details if task.task_id == "ask")
+    assert (task.state, task.state_history[-1].state) == ("PAUSED", "PAUSED")
+    (gate,) = [
+        gate for gate in served.send("GET", "/apis/headrace/v1/gates?state=waiting")[1] if run_id in gate["subject"]
+    ]
+    assert served.send("POST", f"/apis/headrace/v1/gates/{gate['id']}:approve", json={"actor": "ann"})[0] == 200
+    served.drive(run_id)
+    run = client.get_run(run_id)
+    assert [s.state for s in run.state_history] == ["PENDING", "RUNNING", "PAUSED", "RUNNING", "SUCCEEDED"]
+
+
 def test_runs_are_archived_and_brought_back(client, packages, name):
     run_id = _run(client, packages, name).run_id
     only = json.dumps(

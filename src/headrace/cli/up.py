@@ -14,7 +14,7 @@ from headrace.project import wiring
 from headrace.store.events import Event
 
 # Steps of a run are for `headrace runs logs`; a server's terminal shows what a person wants to know of.
-_SHOWN = ("push.", "run.", "gate.", "rollout.", "revision.failed")
+_SHOWN = ("push.", "run.", "gate.", "rollout.", "revision.failed", "recurring-run.failed")
 _HIDDEN = ("run.recovered", "run.paused", "run.resumed")
 _PORT = click.IntRange(1, 65535)
 

@@ -84,7 +84,7 @@ class Platform:
                 "MLFLOW_EXPERIMENT_NAME": self.project.file.name if self.project else "headrace",
                 "GX_ANALYTICS_ENABLED": "false",
             },
-            tracked=self.mlflow_runs.environment,
+            tracked=lambda run_id, path: self.mlflow_runs.environment(run_id, path),
         )
 
     def rollouts(self, gateway_port: int) -> RolloutController:

@@ -7,7 +7,7 @@ CREATE TABLE experiment (
     created_at REAL NOT NULL
 ) STRICT;
 INSERT INTO experiment (id, name, description, created_at)
-VALUES ('default', 'Default', 'Runs that were created without an experiment.', unixepoch());
+VALUES ('default', 'Default', 'Runs that were created without an experiment.', CAST(strftime('%s', 'now') AS REAL));
 
 CREATE TABLE pipeline (
     id TEXT PRIMARY KEY,
