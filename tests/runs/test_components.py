@@ -1,9 +1,7 @@
 from functools import partial
 
-import pytest
 from kfp import dsl
 
-from headrace.errors import HeadraceError
 from headrace.runs import components
 from headrace.runs.prelude import Requirements
 
@@ -72,23 +70,3 @@ def test_only_libraries_that_are_safe_to_fork_are_imported_beforehand():
 
 def test_code_with_a_fault_is_left_to_its_task_to_report():
     assert components.PythonComponent("def f(:\n", "f", Requirements()).imports == ()
-
-
-def test_a_gate_asks_with_evidence_and_values():
-    request = components.gate_request(
-        ['{"question": "Deploy?", "parameters": {"weight": {"default": 5}}, "required": 2}',
-         "--evidence.score", "0.75", "--evidence.summary", "better: it's", "--evidence.alone"]
-    )  # fmt: skip
-    assert request == components.GateRequest(
-        "Deploy?", {"weight": {"default": 5}}, {"score": 0.75, "summary": "better: it's"}, 2
-    )
-
-
-def test_a_gate_has_defaults():
-    assert components.gate_request(["{}"]) == components.GateRequest("Go on?", {}, {}, 1)
-
-
-@pytest.mark.parametrize("arguments", [[], ["Deploy?"], ["[1]"], ['{"question": "x"']])
-def test_a_gate_that_does_not_ask_in_json_is_refused(arguments):
-    with pytest.raises(HeadraceError):
-        components.gate_request(arguments)

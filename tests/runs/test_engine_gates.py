@@ -1,13 +1,14 @@
 """A gate pauses its run until people have decided."""
 
 import json
+import time
 from functools import partial
 from typing import NamedTuple
 
 import pytest
 from kfp import dsl
 
-from headrace.errors import UsageError
+from headrace.errors import ConflictError, UsageError
 from headrace.governance import approvals
 from headrace.runs import transitions
 from headrace.store import events
@@ -182,3 +183,52 @@ def test_a_value_that_is_none_of_the_choices_is_refused(run, runner, database):
         decide(database, "user:ann", values={"weight": 7})
     decide(database, "user:ann", values={"weight": 10})
     assert runner.drive(paused.run_id).outputs == {"Output": 10}
+
+
+@dsl.container_component
+def hurry(decision: dsl.OutputPath(str), weight: dsl.OutputPath(int), reason: dsl.OutputPath(str)):
+    asked = {"parameters": {"weight": {"default": 5}}, "timeout_seconds": 0.05, "on_timeout": "approve"}
+    return dsl.ContainerSpec(image="kfp://human-input", args=[json.dumps(asked)])
+
+
+@dsl.container_component
+def lapse():
+    return dsl.ContainerSpec(image="kfp://human-input", args=['{"question": "Go?", "timeout_seconds": 0.05}'])
+
+
+@dsl.pipeline
+def hurried() -> Answer:
+    told = hurry().outputs
+    return Answer(told["decision"], told["reason"], told["reason"], told["weight"], told["decision"])
+
+
+def resumed(runner, run_id):
+    """Whoever looks at the run when the time is over goes on with it."""
+    deadline = time.monotonic() + 30
+    while (result := runner.drive(run_id)).state == "PAUSED":
+        assert time.monotonic() < deadline, "the gate stays open"
+    return result
+
+
+def test_when_nobody_decides_in_time_the_default_holds(run, runner, database):
+    result = resumed(runner, run(hurried).run_id)
+    assert result.outputs["decision"] == "approved"
+    assert (result.outputs["weight"], result.outputs["reason"]) == (5, "nobody has decided in time")
+    (gate,) = approvals.gates(database)
+    assert (gate.state, gate.to_dict()["on_expiry"]) == ("approved", "approved")
+    assert [one.actor for one in events.read(database) if one.kind == "gate.approved"] == ["system:timeout"]
+
+
+def test_without_a_default_a_gate_expires_and_its_task_fails(run, runner, database):
+    result = resumed(runner, run(lapse).run_id)
+    assert (result.state, result.error) == ("FAILED", "task lapse: expired: nobody has decided in time")
+    (gate,) = approvals.gates(database)
+    with pytest.raises(ConflictError, match="the gate is expired already"):
+        decide(database, "user:ann", gate=gate)
+
+
+def test_a_value_of_the_wrong_type_is_refused_and_text_is_read(run, database):
+    run(gated)
+    with pytest.raises(UsageError, match="parameter weight must be of type int, not 'much'"):
+        decide(database, "user:ann", values={"weight": "much"})
+    assert decide(database, "user:ann", values={"weight": "20"}).values == {"weight": 20}

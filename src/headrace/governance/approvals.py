@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.clock import rfc3339
+from headrace.contracts.pipeline_spec import values as values_of
 from headrace.errors import ConflictError, NotFoundError, UsageError
 from headrace.store import events
 from headrace.store.database import Database
+
+# Who decides when nobody has.
+EXPIRY = "system:timeout"
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Decision:
 class Gate:
     """A question that waits for `required` approvals; one rejection closes it. Times are in unix seconds.
 
-    `parameters` describes the values that a person may fill in; `values` holds what was filled in.
+    `parameters` describes the values that a person may fill in: {name: {"type", "default", "enum", "description"}}, all
+    of it optional; `values` holds what was filled in. Who has not decided by `expires_at` has agreed when
+    `approved_on_expiry`, else the gate is `expired`.
     """
 
     id: str
@@ -41,9 +47,17 @@ class Gate:
     state: str
     opened_at: float
     expires_at: float | None
+    approved_on_expiry: bool
     decided_at: float | None
     values: Mapping[str, Any]
     decisions: tuple[Decision, ...]
+
+    @property
+    def on_expiry(self) -> str | None:
+        """The state that it comes to when nobody decides; None: it waits for ever."""
+        if self.expires_at is None:
+            return None
+        return "approved" if self.approved_on_expiry else "expired"
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +71,7 @@ class Gate:
             "values": dict(self.values),
             "opened_at": rfc3339(self.opened_at),
             "expires_at": rfc3339(self.expires_at) if self.expires_at is not None else None,
+            "on_expiry": self.on_expiry,
             "decided_at": rfc3339(self.decided_at) if self.decided_at is not None else None,
             "decisions": [
                 {"actor": d.actor, "approved": d.approved, "reason": d.reason, "at": rfc3339(d.at)}
@@ -75,6 +90,7 @@ def open_gate(
     parameters: Mapping[str, Any] | None = None,
     required: int = 1,
     expires_at: float | None = None,
+    approved_on_expiry: bool = False,
     actor: str = "system:runs",
 ) -> str:
     """Ask once for each subject, inside the caller's transaction; asking again returns the id of the first gate."""
@@ -83,11 +99,11 @@ def open_gate(
         return str(known["id"])
     gate_id = secrets.token_hex(4)
     connection.execute(
-        "INSERT INTO gate (id, subject, question, evidence, parameters, required, state, opened_at, expires_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?, ?)",
+        "INSERT INTO gate (id, subject, question, evidence, parameters, required, state, opened_at, expires_at,"
+        " approved_on_expiry) VALUES (?, ?, ?, ?, ?, ?, 'waiting', ?, ?, ?)",
         (
             gate_id, subject, question, json.dumps(evidence), json.dumps(parameters or {}), required, at,
-            expires_at,
+            expires_at, int(approved_on_expiry),
         ),
     )  # fmt: skip
     events.append(
@@ -95,6 +111,21 @@ def open_gate(
         data={"about": subject},
     )  # fmt: skip
     return gate_id
+
+
+def expire(database: Database, gate_id: str, *, at: float) -> None:
+    """Close a gate whose time is over, as was said when it was opened. Idempotent; one that has time stays open."""
+    with database.transaction() as connection:
+        landed = connection.execute(
+            "UPDATE gate SET state = iif(approved_on_expiry, 'approved', 'expired'), decided_at = ?"
+            " WHERE id = ? AND state = 'waiting' AND expires_at <= ? RETURNING subject, state",
+            (at, gate_id, at),
+        ).fetchone()
+        if landed:
+            events.append(
+                connection, at=at, actor=EXPIRY, kind=f"gate.{landed['state']}", subject=f"gate/{gate_id}",
+                reason="nobody has decided in time", data={"about": landed["subject"]},
+            )  # fmt: skip
 
 
 def withdraw(connection: sqlite3.Connection, subjects: str, *, at: float, actor: str, reason: str) -> None:
@@ -132,21 +163,22 @@ def decide(
 
     Raises:
         NotFoundError: no such gate.
-        UsageError: a value that the gate does not ask for, or that is none of its choices.
+        UsageError: a value that the gate does not ask for, of the wrong type, or that is none of its choices.
         ConflictError: the gate is closed already, or this person has spoken.
     """
+    expire(database, gate_id, at=at)
     before = gate(database, gate_id)
-    _refuse_wrong_values(before, values or {})
+    values = _checked_values(before, values or {})
     with database.transaction() as connection:
         _refuse_late(connection, gate_id, actor)
         connection.execute(
             "INSERT INTO decision (gate_id, actor, approved, reason, at) VALUES (?, ?, ?, ?, ?)",
             (gate_id, actor, int(approve), reason, at),
         )
-        _close(connection, before, approve, values or {}, at)
+        _close(connection, before, approve, values, at)
         events.append(
             connection, at=at, actor=actor, kind="gate.approved" if approve else "gate.rejected",
-            subject=f"gate/{gate_id}", reason=reason, data={"about": before.subject, "values": dict(values or {})},
+            subject=f"gate/{gate_id}", reason=reason, data={"about": before.subject, "values": values},
         )  # fmt: skip
     return gate(database, gate_id)
 
@@ -173,20 +205,25 @@ def gate_of(database: Database, subject: str) -> Gate | None:
     return _gate(database, row) if row else None
 
 
-def _refuse_wrong_values(gate: Gate, values: Mapping[str, Any]) -> None:
-    unknown = sorted(set(values) - set(gate.parameters))
+def _checked_values(gate: Gate, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person filled in, of the types that are asked for."""
+    unknown = sorted(set(given) - set(gate.parameters))
     if unknown:
         raise UsageError(
             f"the gate does not ask for {', '.join(unknown)}",
             where=f"gate {gate.id}",
             remedy=f"It asks for: {', '.join(gate.parameters) or 'nothing but a decision'}.",
         )
-    for name, value in values.items():
-        choices = gate.parameters[name].get("enum")
-        if choices and value not in choices:
+    checked = {}
+    for name, value in given.items():
+        asked = gate.parameters[name]
+        checked[name] = values_of.checked(value, values_of.type_named(asked.get("type", "")), name)
+        choices = asked.get("enum")
+        if choices and checked[name] not in choices:
             raise UsageError(
                 f"{name} must be one of {', '.join(map(str, choices))}, not {value}", where=f"gate {gate.id}"
             )
+    return checked
 
 
 def _refuse_late(connection: sqlite3.Connection, gate_id: str, actor: str) -> None:
@@ -225,6 +262,7 @@ def _gate(database: Database, row: sqlite3.Row) -> Gate:
     return Gate(
         id=row["id"], subject=row["subject"], question=row["question"], evidence=json.loads(row["evidence"]),
         parameters=json.loads(row["parameters"]), required=row["required"], state=row["state"],
-        opened_at=row["opened_at"], expires_at=row["expires_at"], decided_at=row["decided_at"],
+        opened_at=row["opened_at"], expires_at=row["expires_at"],
+        approved_on_expiry=bool(row["approved_on_expiry"]), decided_at=row["decided_at"],
         values=json.loads(row["submitted"]), decisions=decisions,
     )  # fmt: skip

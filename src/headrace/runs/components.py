@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from headrace.errors import HeadraceError
 from headrace.runs.prelude import Requirements, requirements
 
 GATE_IMAGE = "kfp://human-input"
@@ -56,44 +54,3 @@ def _imports(code: str) -> tuple[str, ...]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module)
     return tuple(sorted(name for name in names if name.partition(".")[0] in PRELOADABLE))
-
-
-@dataclass(frozen=True)
-class GateRequest:
-    """What a `kfp://human-input` component asks a person."""
-
-    question: str
-    parameters: dict[str, Any]
-    evidence: dict[str, Any]
-    required: int
-
-
-def gate_request(arguments: list[str]) -> GateRequest:
-    """Read the arguments of a gate component, placeholders filled in.
-
-    `arguments[0]` is JSON: {"question": …, "parameters": {name: {"description", "default", "enum"}}, "required": 1};
-    then pairs of `--evidence.NAME` and a value. The shape follows KFP's proposal for human input (issue 14413).
-
-    Raises:
-        HeadraceError: `arguments[0]` is something else.
-    """
-    asked = _json_or_text(arguments[0]) if arguments else ""
-    if not isinstance(asked, dict):
-        raise HeadraceError(f"a gate asks in a JSON object, and this is none: {asked}")
-    evidence = {
-        name.removeprefix("--evidence."): _json_or_text(value)
-        for name, value in zip(arguments[1::2], arguments[2::2], strict=False)
-    }
-    return GateRequest(
-        question=asked.get("question") or asked.get("description") or "Go on?",
-        parameters=asked.get("parameters", {}),
-        evidence=evidence,
-        required=int(asked.get("required", 1)),
-    )
-
-
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -22,7 +22,7 @@ from headrace.clock import Clock
 from headrace.errors import HeadraceError, StorageError
 from headrace.governance import approvals
 from headrace.processes import alive, created, kill_session
-from headrace.runs import cache, components, environments, gates, platform, resources, transitions, work
+from headrace.runs import cache, components, environments, gates, platform, resources, task_config, transitions, work
 from headrace.runs.environments import MakingInterruptedError
 from headrace.runs.executor_input import Outputs, executor_input, read_outputs
 from headrace.runs.executors import container as containers
@@ -250,6 +250,9 @@ class Engine:
 
     def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
         """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
+        component = run.document.spec.components[task.component]
+        if not task_config.applies(component, task_config.RESOURCES):
+            return True
         container = run.document.executor_of(task.component).container
         try:
             asked = resources.claim(container.resources, lambda text: work.text_of(text, run, task))
@@ -315,7 +318,8 @@ class Engine:
 
     def _ask(self, run: LiveRun, task: ReadyTask, container: Any) -> None:
         arguments = [work.text_of(text, run, task) for text in container.args]
-        transitions.open_gate(self.database, run.id, task, components.gate_request(arguments), self.clock.now())
+        request = gates.gate_request(arguments, run.document.spec.components[task.component])
+        transitions.open_gate(self.database, run.id, task, request, self.clock.now())
         run.facts[task.path] = TaskFact(State.PAUSED)
 
     async def _fork(self, run: LiveRun, task: ReadyTask, container: Any, key: str) -> None:
@@ -403,7 +407,7 @@ class Engine:
         threads = run.claims[task.path].environment if task.path in run.claims else {}
         tracked = await asyncio.to_thread(self.tracked, run.id, task.path) if run.plugins else {}
         given = {**self.environment, **run.environment, **threads, **tracked, "HEADRACE_TASK": task.path}
-        return work.task_environment(given, container)
+        return work.task_environment(given, run.document.spec.components[task.component], container)
 
     # Ends
 
@@ -477,7 +481,7 @@ class Engine:
         for path, fact in list(run.facts.items()):
             if fact.state is not State.PAUSED:
                 continue
-            gate = approvals.gate_of(self.database, f"run/{run.id}/task/{path}")
+            gate = self._gate_of(run, path)
             if gate is None or gate.state == "waiting":
                 continue
             transitions.unpause_run(self.database, run.id, self.clock.now())
@@ -487,8 +491,17 @@ class Engine:
                 self._succeeded(run, task, Outputs(gates.outputs(gate, component), {}))
             else:
                 last = gate.decisions[-1] if gate.decisions else None
-                who = f"{gate.state} by {last.actor}: {last.reason}" if last else gate.state
+                who = f"{gate.state} by {last.actor}: {last.reason}" if last else "expired: nobody has decided in time"
                 self._failed(run, task, who)
+
+    def _gate_of(self, run: LiveRun, path: str) -> approvals.Gate | None:
+        """A task's gate; one whose time is over is closed first."""
+        subject, now = f"run/{run.id}/task/{path}", self.clock.now()
+        gate = approvals.gate_of(self.database, subject)
+        if gate is not None and gate.state == "waiting" and gate.expires_at is not None and gate.expires_at <= now:
+            approvals.expire(self.database, gate.id, at=now)
+            gate = approvals.gate_of(self.database, subject)
+        return gate
 
     def _rest_at_gates(self, run: LiveRun) -> None:
         waits = any(fact.state is State.PAUSED for fact in run.facts.values())

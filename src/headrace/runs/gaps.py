@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.errors import UnsupportedError
-from headrace.runs import components, platform, resources
+from headrace.runs import components, platform, resources, task_config
 from headrace.runs.environments import HOST_PATH
 from headrace.runs.executors import container as containers
 from headrace.runs.model import RunOptions
@@ -53,19 +53,24 @@ def gaps(document: PipelineDocument, *, run_on_host: bool = False) -> list[Gap]:
     for name, component in sorted(document.spec.components.items()):
         if component.WhichOneof("implementation") == "executor_label":
             gap = Gap(name.removeprefix("comp-"), "", "")
-            found += _of_executor(gap, document, component.executor_label, run_on_host)
+            found += _of_executor(gap, document, component, run_on_host)
     found += [Gap("", problem, remedy, fatal=False) for problem, remedy in platform.pipeline_gaps(document.platform)]
     return found
 
 
-def _of_executor(gap: Gap, document: PipelineDocument, label: str, run_on_host: bool) -> Iterator[Gap]:
+def _of_executor(gap: Gap, document: PipelineDocument, component: Any, run_on_host: bool) -> Iterator[Gap]:
+    label = component.executor_label
     executor = document.executors[label]
     kind = executor.WhichOneof("spec")
     if kind == "container" and executor.container.image != components.GATE_IMAGE:
         for problem, remedy in _of_container(executor.container, run_on_host):
             yield replace(gap, problem=problem, remedy=remedy)
-        for problem, remedy in resources.unmet(executor.container.resources):
-            yield replace(gap, problem=problem, remedy=remedy, fatal=False)
+        if task_config.applies(component, task_config.RESOURCES):
+            never = resources.never_fits(executor.container.resources)
+            if never:
+                yield replace(gap, problem=never[0], remedy=never[1])
+            for problem, remedy in resources.unmet(executor.container.resources):
+                yield replace(gap, problem=problem, remedy=remedy, fatal=False)
     elif kind not in ("container", "importer"):
         yield replace(gap, problem="is of a kind that the embedded engine does not run", remedy="Use another engine.")
     for feature in platform.executor_gaps(document.platform, label):
@@ -73,9 +78,6 @@ def _of_executor(gap: Gap, document: PipelineDocument, label: str, run_on_host: 
 
 
 def _of_container(container: Any, run_on_host: bool) -> Iterator[tuple[str, str]]:
-    never = resources.never_fits(container.resources)
-    if never:
-        yield never
     if components.python_component(container) is not None:
         return
     if not run_on_host:

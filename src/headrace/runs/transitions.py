@@ -10,8 +10,8 @@ from typing import Any
 
 from headrace.errors import ConflictError, NotFoundError
 from headrace.governance import approvals
-from headrace.runs.components import GateRequest
 from headrace.runs.executor_input import Outputs
+from headrace.runs.gates import GateRequest
 from headrace.runs.model import ReadyTask
 from headrace.store import events
 from headrace.store.database import Database
@@ -128,6 +128,8 @@ def open_gate(database: Database, run_id: str, task: ReadyTask, request: GateReq
             evidence=request.evidence,
             parameters=request.parameters,
             required=request.required,
+            expires_at=at + request.timeout_seconds if request.timeout_seconds is not None else None,
+            approved_on_expiry=request.approved_on_timeout,
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from headrace.contracts.pipeline_spec import values
 from headrace.errors import HeadraceError
-from headrace.runs import components
+from headrace.runs import components, platform, task_config
 from headrace.runs.environments import HOST_PATH
 from headrace.runs.executor_input import executor_input
 from headrace.runs.executors import container as containers
@@ -50,6 +50,11 @@ def prepare(
     component = run.document.spec.components[task.component]
     container = run.document.executor_of(task.component).container
     given = executor_input(task, component, directory)
+    label = component.executor_label
+    for name in task_config.inputs(component):
+        config = platform.executor_config(run.document.platform, label)
+        told = task_config.task_config(component, container, config, lambda text: text_of(text, run, task))
+        given["inputs"]["parameterValues"][name] = told
     if run.shares_workspace:
         Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
     python = components.python_component(container)
@@ -74,12 +79,14 @@ def prepare(
     return Prepared(Work(directory, log, given, {}, command=started), container=name)
 
 
-def task_environment(given: Mapping[str, str], container: Any) -> dict[str, str]:
+def task_environment(given: Mapping[str, str], component: Any, container: Any) -> dict[str, str]:
     """`given` and the component's own variables, with `$(NAME)` expanded by what was set before.
 
     Source: pipeline_spec.proto, EnvVar: an unknown name stays as it is, `$$` stands for one `$`.
     """
     environment = dict(given)
+    if not task_config.applies(component, task_config.ENV):
+        return environment
 
     def expanded(found: re.Match[str]) -> str:
         return "$" if found["name"] is None else environment.get(found["name"], found[0])

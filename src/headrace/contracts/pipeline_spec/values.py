@@ -20,6 +20,11 @@ def type_name(parameter_type: int) -> str:
     return _NAMES.get(parameter_type, "value")
 
 
+def type_named(word: str) -> int:
+    """The ParameterTypeEnum for a Python word; 0 for any other, which stands for every type."""
+    return next((number for number, name in _NAMES.items() if name == word), 0)
+
+
 def from_message(value: Any, parameter_type: int = 0) -> Any:
     """The Python value of a `google.protobuf.Value`; a struct has no order of its own, so its keys are sorted."""
     from google.protobuf import json_format

@@ -26,6 +26,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from typing import Any, NoReturn
 
@@ -36,6 +37,8 @@ CODE_FILE = "ephemeral_component.py"
 INPUT_FILE = "executor_input.json"
 # Training must not take the processor from the models that answer live requests on the same machine.
 NICENESS = 10
+PAUSE_POLL_SECONDS = 0.2
+_PAUSES = ("ARGO_DEBUG_PAUSE_BEFORE", "ARGO_DEBUG_PAUSE_AFTER", "ARGO_DEBUG_PAUSE_ON_ERROR")
 
 
 def _neighbour(name: str) -> Any:
@@ -200,10 +203,26 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
             os.makedirs(os.path.dirname(artifact["uri"]), exist_ok=True)
     os.makedirs(os.path.join(directory, "parameters"), exist_ok=True)
     _write(os.path.join(directory, INPUT_FILE), json.dumps(request["input"], indent=1))
+    wanted = {name for name in _PAUSES if request["environment"].get(name) == "true"}
+    if "ARGO_DEBUG_PAUSE_BEFORE" in wanted:
+        _pause(directory, "before")
     if request["command"]:
-        return _run(request["command"])
-    _write(os.path.join(directory, CODE_FILE), request["code"])
-    return _call(directory, request)
+        outcome = _run(request["command"])
+    else:
+        _write(os.path.join(directory, CODE_FILE), request["code"])
+        outcome = _call(directory, request)
+    if "ARGO_DEBUG_PAUSE_AFTER" in wanted or ("ARGO_DEBUG_PAUSE_ON_ERROR" in wanted and outcome["exit_code"]):
+        _pause(directory, "after")
+    return outcome
+
+
+def _pause(directory: str, when: str) -> None:
+    """Wait for a person who looks around, as `set_debug_pause` of KFP asks; Argo waits for a file, too."""
+    go_on = os.path.join(directory, f"go-on-{when}")
+    told = f"Paused {when} the component; look around in {directory}. To go on: touch {go_on}"
+    sys.stdout.write(told + "\n")
+    while not os.path.exists(go_on):
+        time.sleep(PAUSE_POLL_SECONDS)
 
 
 def _write(file: str, text: str) -> None:
