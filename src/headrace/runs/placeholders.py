@@ -19,19 +19,26 @@ _PLACEHOLDER = re.compile(
     + _KEY.format("quote", "name")
     + r")?(?:\.(?P<field>\w+)(?:"
     + _KEY.format("quote2", "part")
-    + r")?)?)?\}\}"
+    + r")?)?|\.\w+)?\}\}"
 )
 _REMOTE = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/", "oci://": "/oci/"}
 
 
-def command_line(words: list[str], given: Mapping[str, Any]) -> list[str]:
-    """The words of a command for an ExecutorInput; IfPresent and Concat may give several, one or none."""
-    return [word for text in words for word in _expanded(_structure(text), given)]
+def command_line(words: list[str], given: Mapping[str, Any], job: Mapping[str, str]) -> list[str]:
+    """The words of a command for an ExecutorInput; IfPresent and Concat may give several, one or none.
+
+    `job` holds what KFP's job placeholders stand for.
+    """
+    return [word for text in words for word in _expanded(_structure(text), given, job)]
 
 
-def replaced(text: str, given: Mapping[str, Any]) -> str:
+def replaced(text: str, given: Mapping[str, Any], job: Mapping[str, str]) -> str:
     """One text with its placeholders replaced; what is not given becomes empty."""
-    return _PLACEHOLDER.sub(lambda found: _value(found, given), text)
+
+    def value(found: re.Match[str]) -> str:
+        return job[found[0]] if found[0] in job else _value(found, given)
+
+    return _PLACEHOLDER.sub(value, text)
 
 
 def _structure(text: str) -> Any:
@@ -44,16 +51,16 @@ def _structure(text: str) -> Any:
     return text
 
 
-def _expanded(node: Any, given: Mapping[str, Any]) -> list[str]:
+def _expanded(node: Any, given: Mapping[str, Any], job: Mapping[str, str]) -> list[str]:
     if isinstance(node, list):
-        return [word for item in node for word in _expanded(item, given)]
+        return [word for item in node for word in _expanded(item, given, job)]
     if isinstance(node, Mapping) and "Concat" in node:
-        return ["".join(word for item in node["Concat"] for word in _expanded(item, given))]
+        return ["".join(word for item in node["Concat"] for word in _expanded(item, given, job))]
     if isinstance(node, Mapping) and "IfPresent" in node:
         choice = node["IfPresent"]
         branch = choice.get("Then") if _present(choice["InputName"], given) else choice.get("Else")
-        return _expanded(branch, given) if branch is not None else []
-    return [replaced(str(node), given)]
+        return _expanded(branch, given, job) if branch is not None else []
+    return [replaced(str(node), given, job)]
 
 
 def _present(name: str, given: Mapping[str, Any]) -> bool:
@@ -81,8 +88,8 @@ def _parameter(side: str, name: str, given: Mapping[str, Any]) -> str:
 
 def _artifact(artifacts: list[Mapping[str, Any]], field: str | None, part: str | None) -> str:
     if field is None:
-        told = artifacts if len(artifacts) != 1 else artifacts[0]
-        return json.dumps(told, separators=(",", ":"))
+        # The SDK writes the whole artifact only where there may be several.
+        return json.dumps(artifacts, separators=(",", ":"))
     if not artifacts:
         return ""
     first = artifacts[0]

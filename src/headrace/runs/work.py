@@ -64,7 +64,8 @@ def prepare(
             code=python.code, function=python.function, preload=python.imports,
         )  # fmt: skip
         return Prepared(work, python.requirements)
-    command, args = command_line(list(container.command), given), command_line(list(container.args), given)
+    job = job_placeholders(run.context, task.path)
+    command, args = (command_line(list(words), given, job) for words in (container.command, container.args))
     if run.context.options.run_on_host:
         host = {"PATH": HOST_PATH, **environment}
         return Prepared(Work(directory, log, given, host, command=[*command, *args]))
@@ -73,7 +74,7 @@ def prepare(
         raise HeadraceError(f"the image {container.image} needs docker or podman, and neither is there")
     name = containers.container_name(run.id, task.path, number)
     started = engine.command(
-        name, replaced(container.image, given), command, args,
+        name, replaced(container.image, given, job), command, args,
         mounts=_mounts(run, task, directory), environment=environment, workdir=directory / "work",
     )  # fmt: skip
     return Prepared(Work(directory, log, given, {}, command=started), container=name)
