@@ -43,9 +43,9 @@ def requirements(command: Sequence[str]) -> Requirements:
         if "-m pip install " in line:
             installs += _installs(line)
     if installs and (_NO_DEPENDENCIES, "") in installs[-1]:
-        # The SDK's own package comes last, and alone: by its version, or from where the author has it.
+        # The SDK's own package, from where the author has it, comes last.
         installs.pop()
-    words = [word for install in installs for word in install]
+    words = [word for install in installs if not _of_the_sdk(install) for word in install]
     options = [part for option, word in words if option not in _INDEXES for part in (option, word) if option and part]
     return Requirements(
         packages=_unique(word for option, word in words if not option and name_of(word) not in _OWN_PACKAGES),
@@ -58,6 +58,11 @@ def requirements(command: Sequence[str]) -> Requirements:
 def name_of(package: str) -> str:
     """The bare name of a requirement, in lower case."""
     return re.split(r"[^\w.-]", package.strip())[0].lower()
+
+
+def _of_the_sdk(install: list[tuple[str, str]]) -> bool:
+    """Whether it installs the SDK by its version: before the author's packages up to KFP 2.14, after them since."""
+    return all(name_of(word) in _OWN_PACKAGES for option, word in install if not option)
 
 
 def _unique(words: Iterable[str]) -> tuple[str, ...]:
