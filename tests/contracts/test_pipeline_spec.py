@@ -60,3 +60,53 @@ def test_references_that_lead_nowhere_are_named(tasks, named):
 @pytest.mark.parametrize("text", ["a: [", "just text", "pipelineInfo: {name: p}", "pipelineInfo: {nome: p}"])
 def test_what_is_no_compiled_pipeline_is_refused(text):
     assert _refusal(text)
+
+
+WHOLE = _document({"a": _task()})
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        ("a: [", "not valid YAML"),
+        ("just text", "not a compiled pipeline"),
+        ("other: {}", "after the pipeline stands something that is no platform document"),
+        ("platforms: []", "after the pipeline stands something that is no platform document"),
+        ("platforms: {}\n---\nplatforms: {}", "after the pipeline stands something that is no platform document"),
+        ("platforms: {kubernetes: text}", "platforms.kubernetes: is no mapping"),
+        ("platforms: {kubernetes: {pipelineConfig: [1]}}", "pipelineConfig: is no mapping"),
+        ("platforms: {kubernetes: {pipelineConfig: {workspace: 3}}}", "workspace: is no mapping"),
+        ("platforms: {kubernetes: {deploymentSpec: {executors: [exec-leaf]}}}", "executors: is no mapping"),
+        ("platforms: {kubernetes: {deploymentSpec: {executors: {exec-leaf: 1}}}}", "exec-leaf: is no mapping"),
+        (
+            "platforms: {kubernetes: {deploymentSpec: {executors: {exec-leaf: {activeDeadlineSeconds: soon}}}}}",
+            "platforms.kubernetes.deploymentSpec.executors.exec-leaf.activeDeadlineSeconds: must be a whole number of"
+            " seconds, not 'soon'",
+        ),
+        (
+            "platforms: {kubernetes: {pipelineConfig: {activeDeadlineSeconds: -1}}}",
+            "platforms.kubernetes.pipelineConfig.activeDeadlineSeconds: must be a whole number of seconds, not -1",
+        ),
+    ],
+)
+def test_a_platform_document_that_is_none_is_refused(second, told):
+    assert told in _refusal(f"{WHOLE}---\n{second}\n")
+
+
+@pytest.mark.parametrize(
+    "second",
+    ["", "---\n", "---\nplatforms: {kubernetes: }\n", "---\nplatforms: {other: {any: thing}}\n"],
+)
+def test_a_platform_document_may_be_empty_or_for_another_platform(second):
+    document = pipeline_spec.parse(f"{WHOLE}{second}", "p.yaml")
+    assert (document.name, document.text) == ("p", f"{WHOLE}{second}")
+
+
+PLATFORM = {"platforms": {"kubernetes": {"pipelineConfig": {"activeDeadlineSeconds": 5}}}}
+
+
+@pytest.mark.parametrize(("spec", "platform"), [("pipeline_spec", "platform_spec"), ("pipelineSpec", "platformSpec")])
+def test_both_documents_may_come_as_fields_of_one(spec, platform):
+    one = pipeline_spec.parse(yaml.safe_dump({spec: yaml.safe_load(WHOLE), platform: PLATFORM}), "p.yaml")
+    two = pipeline_spec.parse(f"{WHOLE}---\n{yaml.safe_dump(PLATFORM)}", "p.yaml")
+    assert (one.platform, one.name) == (two.platform, two.name) == (PLATFORM, "p")

@@ -80,7 +80,9 @@ def _of_executor(gap: Gap, document: PipelineDocument, component: Any, run_on_ho
 def _of_container(container: Any, run_on_host: bool) -> Iterator[tuple[str, str]]:
     if components.python_component(container) is not None:
         return
-    if not run_on_host:
+    if of_a_cluster := platform.image_gap(container.image):
+        yield of_a_cluster
+    elif not run_on_host:
         if containers.find() is None:
             yield (
                 f"runs the container image {container.image}, and neither docker nor podman is here",

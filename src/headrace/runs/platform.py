@@ -22,9 +22,11 @@ _SEEN: Mapping[str, tuple[str, str]] = {
     "emptyDirMounts": ("mounts an empty directory", "or write to the task's working directory."),
     "fieldPathAsEnv": ("reads a field of its pod from its environment", "or use KFP's placeholders."),
     "initContainers": ("starts init containers", "or do their work in a task before it."),
-    "createPvc": ("creates a volume claim", "or use the workspace (dsl.WORKSPACE_PATH_PLACEHOLDER)."),
-    "deletePvc": ("deletes a volume claim", "or use the workspace (dsl.WORKSPACE_PATH_PLACEHOLDER)."),
 }
+# kfp-kubernetes writes its own tasks as images that do not exist.
+_IMAGES: Mapping[str, str] = {
+    "argostub/createpvc": "creates a volume claim", "argostub/deletepvc": "deletes a volume claim",
+}  # fmt: skip
 # What only says where and as whom a cluster runs a component.
 _STEERING: Mapping[str, str] = {
     "nodeSelector": "selects nodes",
@@ -38,6 +40,7 @@ _STEERING: Mapping[str, str] = {
     "enabledSharedMemory": "asks for shared memory of a certain size",
 }
 _HONOURED = {"activeDeadlineSeconds"}
+_CONFIGURED = {*_HONOURED, "workspace"}
 _STAYS_HERE = "It has no effect here: tasks run on this machine, as the user who started Headrace."
 
 
@@ -52,8 +55,8 @@ class Feature:
 
 def executor_config(platform: Mapping[str, Any], label: str) -> Mapping[str, Any]:
     """The KubernetesExecutorConfig of an executor, in camelCase; empty when there is none."""
-    executors = _kubernetes(platform).get("deploymentSpec", {}).get("executors", {})
-    config: Mapping[str, Any] = executors.get(label) or {}
+    deployment = _kubernetes(platform).get("deploymentSpec") or {}
+    config: Mapping[str, Any] = (deployment.get("executors") or {}).get(label) or {}
     return config
 
 
@@ -67,6 +70,13 @@ def timeout_seconds(config: Mapping[str, Any]) -> float | None:
     """How long a task (or, from a PipelineConfig, a run) may take; None: as long as it likes."""
     seconds = config.get("activeDeadlineSeconds")
     return float(seconds) if seconds else None
+
+
+def image_gap(image: str) -> tuple[str, str] | None:
+    """The problem and its remedy when an image is none, but a task of the cluster's own."""
+    if image not in _IMAGES:
+        return None
+    return f"{_IMAGES[image]} ({image})", f"{_CLUSTER}, or use the workspace (dsl.WORKSPACE_PATH_PLACEHOLDER)."
 
 
 def executor_gaps(platform: Mapping[str, Any], label: str) -> Iterator[Feature]:
@@ -88,12 +98,17 @@ def pipeline_gaps(platform: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name in sorted(config):
         if name.startswith("resourceTtl") and config[name]:
             yield f"deletes its resources after a time ({name})", "Its rows and artifacts stay until you delete them."
-    size = config.get("workspace", {}).get("size")
-    if size:
+    workspace = config.get("workspace") or {}
+    if workspace.get("size"):
         yield (
-            f"limits its workspace to {size} (workspace.size)",
+            f"limits its workspace to {workspace['size']} (workspace.size)",
             "The workspace is a folder below the state; only its disk limits it.",
         )
+    if (workspace.get("kubernetes") or {}).get("pvcSpecPatch"):
+        yield "says what kind of volume its workspace is (workspace.kubernetes.pvcSpecPatch)", _STAYS_HERE
+    for name in sorted(set(config) - _CONFIGURED):
+        if config[name] and not name.startswith("resourceTtl"):
+            yield f"asks for something that only a cluster has ({name})", _STAYS_HERE
     for other in sorted(set(platform.get("platforms", {})) - {"kubernetes"}):
         yield f"has settings for the platform {other}", "They have no effect here."
 

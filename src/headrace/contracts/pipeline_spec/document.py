@@ -144,6 +144,7 @@ def _documents(text: str, file: str) -> tuple[dict[str, Any], dict[str, Any]]:
             remedy="pipeline_spec and platform_spec are objects; compile it again.",
         )
     _refuse_second(len(documents), platform, file)
+    _check_platform(platform, file)
     return first, platform
 
 
@@ -163,6 +164,35 @@ def _json(text: str) -> list[Any]:
         with contextlib.suppress(ValueError):
             return [json.loads(text)]
     return []
+
+
+def _check_platform(platform: Mapping[str, Any], file: str) -> None:
+    """What is read of a PlatformSpec has the shape that it has to have."""
+    for name, spec in _mapping(platform, "platforms", file).items():
+        place = f"platforms.{name}"
+        config = _mapping({place: spec}, place, file)
+        pipeline = _mapping(config, "pipelineConfig", file)
+        _mapping(_mapping(pipeline, "workspace", file), "kubernetes", file)
+        executors = _mapping(_mapping(config, "deploymentSpec", file), "executors", file)
+        for label in executors:
+            _check_seconds(_mapping(executors, label, file), f"{place}.deploymentSpec.executors.{label}", file)
+        _check_seconds(pipeline, f"{place}.pipelineConfig", file)
+
+
+def _mapping(holder: Mapping[str, Any], name: str, file: str) -> Mapping[str, Any]:
+    value = holder.get(name)
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise DocumentError("is no mapping", file=file, field=name, remedy="Compile the pipeline again.")
+
+
+def _check_seconds(config: Mapping[str, Any], place: str, file: str) -> None:
+    seconds = config.get("activeDeadlineSeconds", 0)
+    if not str(seconds).isdecimal():
+        raise DocumentError(
+            f"must be a whole number of seconds, not {seconds!r}", file=file, field=f"{place}.activeDeadlineSeconds",
+            remedy="Compile the pipeline again.",
+        )  # fmt: skip
 
 
 def _check(document: PipelineDocument) -> None:
