@@ -7,7 +7,6 @@ import secrets
 import shlex
 import shutil
 import subprocess
-import sys
 import tarfile
 from functools import partial
 from pathlib import Path
@@ -35,18 +34,6 @@ WAYS = (
     "podman run",
     "podman --runtime runc run --ulimit nofile=1024:1024 --ulimit nproc=4096:4096 --network host",
 )
-ENGINE = """
-import asyncio, sys
-from pathlib import Path
-from headrace.clock import SystemClock
-from headrace.project.wiring import open_database
-from headrace.runs.engine import Engine
-from headrace.store.home import Home
-
-home = Home(Path(sys.argv[1]))
-engine = Engine(home=home, database=open_database(home), clock=SystemClock(), environment={})
-asyncio.run(engine.drive(sys.argv[2]))
-"""
 
 
 def pack_image(file):
@@ -334,16 +321,14 @@ def test_a_deadline_ends_the_container_too(run, left_of):
 
 
 @pytest.fixture
-def killed_engine(runner, compiled, home, workspace, until):
+def killed_engine(runner, compiled, workspace, until, engine_process):
     """The id of a run whose engine was killed while its container waits."""
     created = runner.create(compiled(waiting))
-    process = subprocess.Popen([sys.executable, "-c", ENGINE, str(home.path), created])
-    try:
-        until(lambda: workspace(created).noted() == ["begun"], 60)
-        until(lambda: runner.database.query("SELECT * FROM attempt WHERE pid IS NOT NULL"))
-    finally:
-        process.kill()
-        process.wait()
+    process = engine_process(created)
+    until(lambda: workspace(created).noted() == ["begun"], 60)
+    until(lambda: runner.database.query("SELECT * FROM attempt WHERE pid IS NOT NULL"))
+    process.kill()
+    process.wait()
     yield created
     workspace(created).go()
 

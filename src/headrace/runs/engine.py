@@ -32,6 +32,7 @@ from headrace.runs.importer import imported
 from headrace.runs.leftovers import end_leftovers, free_when_full
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
+from headrace.runs.resources import Claim
 from headrace.store.database import Database
 from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
@@ -193,6 +194,7 @@ class Engine:
         if not alive(pid, born) and not (directory / RESULT_FILE).exists():
             self._remove(name)
             return {path: (pid, directory)}
+        run.claims[path] = self._asked(run, task)
         run.attempts[path] = Attempt(
             task, row["number"], directory, pid or 0, born or 0.0,
             deadline=self._deadline(run, task, row["started_at"]), container=name,
@@ -208,8 +210,10 @@ class Engine:
     async def _advance(self, run: LiveRun) -> None:
         if run.reread_at is not None:
             if not run.starting and self.clock.now() >= run.reread_at:
-                (row,) = self.database.query("SELECT * FROM run WHERE id = ?", (run.id,))
-                self._take(dict(row))
+                anew = self.database.one("SELECT * FROM run WHERE id = ?", (run.id,))
+                self.runs.pop(run.id, None)
+                if anew is not None:
+                    self._take(dict(anew))
             return
         known = self.database.one("SELECT state FROM run WHERE id = ?", (run.id,))
         if known is None or known["state"] not in ("RUNNING", "PAUSED", "CANCELING"):
@@ -250,12 +254,8 @@ class Engine:
 
     def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
         """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
-        component = run.document.spec.components[task.component]
-        if not task_config.applies(component, task_config.RESOURCES):
-            return True
-        container = run.document.executor_of(task.component).container
         try:
-            asked = resources.claim(container.resources, lambda text: work.text_of(text, run, task))
+            asked = self._asked(run, task)
         except HeadraceError as error:
             self._failed(run, task, str(error))
             return False
@@ -267,6 +267,13 @@ class Engine:
             return False
         run.claims[task.path] = asked
         return True
+
+    def _asked(self, run: LiveRun, task: ReadyTask) -> Claim:
+        """What a task asks of the machine. Raises HeadraceError."""
+        if not task_config.applies(run.document.spec.components[task.component], task_config.RESOURCES):
+            return Claim()
+        container = run.document.executor_of(task.component).container
+        return resources.claim(container.resources, lambda text: work.text_of(text, run, task))
 
     def _work_on(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         """Do some work for a task beside the loop."""
