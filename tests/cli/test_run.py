@@ -266,3 +266,32 @@ def test_a_second_terminal_follows_the_run_and_a_third_cancels_it_for_all(headra
         said, _ = process.communicate()
         assert f"Run {run_id} CANCELED" in said
         assert process.returncode == 1
+
+
+READING = """
+from functools import partial
+from kfp import dsl
+
+@partial(dsl.component, base_image="python:3.12")
+def read(data: dsl.Input[dsl.Dataset]) -> str:
+    return open(data.path).read()
+
+@dsl.pipeline
+def reading(data: dsl.Input[dsl.Dataset]) -> str:
+    return read(data=data).output
+"""
+
+
+def test_an_input_artifact_is_given_as_a_path_from_where_the_command_is_typed(headrace):
+    headrace.write(reading__py=READING)
+    below = headrace.folder / "below"
+    below.mkdir()
+    (below / "a=b.csv").write_text("a,b")
+    run = headrace.json("run", "../reading.py:reading", "-p", "data=a=b.csv", cwd=below)
+    assert (run["state"], run["outputs"]) == ("SUCCEEDED", {"Output": "a,b"})
+    missing = headrace("run", "reading.py:reading", "-p", "data=a=b.csv")
+    assert missing.returncode == 2
+    assert "input artifact data: a=b.csv does not exist" in missing.stderr
+    none = headrace("run", "reading.py:reading")
+    assert (none.returncode, "needs the artifact data (system.Dataset)" in none.stderr) == (2, True)
+    assert "-p data=PATH" in none.stderr

@@ -308,7 +308,7 @@ class Engine:
         component = run.document.spec.components[task.component]
         executor = run.document.executor_of(task.component)
         if executor.WhichOneof("spec") == "importer":
-            outputs = await asyncio.to_thread(imported, executor.importer, component, task, Path(run.context.workspace))
+            outputs = await asyncio.to_thread(imported, executor.importer, component, task, run.context)
             self._succeeded(run, task, outputs)
             return
         if executor.container.image == components.GATE_IMAGE:

@@ -9,25 +9,30 @@ from typing import Any
 from headrace.contracts.pipeline_spec import values
 from headrace.errors import HeadraceError
 from headrace.runs.executor_input import Outputs, registered
-from headrace.runs.inputs import filled
-from headrace.runs.model import ReadyTask
+from headrace.runs.inputs import about_job, filled
+from headrace.runs.model import ReadyTask, RunContext
+
+_CONSTANT = "uri"
 
 
-def imported(importer: Any, component: Any, task: ReadyTask, workspace: Path) -> Outputs:
-    """The artifact at the importer's URI; a copy of it in `workspace` when it asks for that.
+def imported(importer: Any, component: Any, task: ReadyTask, context: RunContext) -> Outputs:
+    """The artifact at the importer's URI; a copy of it in the run's workspace when it asks for that.
 
     Raises:
         HeadraceError: a local path that does not exist, or a remote one that is to be copied.
     """
     source = importer.artifact_uri
     if source.WhichOneof("value") == "runtime_parameter":
-        uri = str(task.parameters[source.runtime_parameter])
+        uri = task.parameters[source.runtime_parameter]
     else:
-        uri = str(filled(values.from_message(source.constant), task.parameters))
+        # The SDK also gives a constant as a parameter, and only there it puts placeholders for what an f-string holds.
+        constant = about_job(values.from_message(source.constant), context, task.path)
+        uri = task.parameters.get(_CONSTANT, filled(constant, task.parameters))
     name, spec = next(iter(component.output_definitions.artifacts.items()))
-    artifact = registered(name, spec.artifact_type, uri, _metadata(importer, task))
+    metadata = about_job(values.from_message(importer.metadata), context, task.path)
+    artifact = registered(name, spec.artifact_type, str(uri), filled(metadata, task.parameters))
     if importer.download_to_workspace:
-        artifact["uri"] = str(_copied(artifact["uri"], workspace))
+        artifact["uri"] = str(_copied(artifact["uri"], Path(context.workspace)))
     return Outputs({}, {name: [artifact]})
 
 
@@ -45,10 +50,3 @@ def _copied(uri: str, workspace: Path) -> Path:
     else:
         shutil.copy2(path, place)
     return place
-
-
-def _metadata(importer: Any, task: ReadyTask) -> dict[str, Any]:
-    from google.protobuf import json_format
-
-    metadata = values.normal(json_format.MessageToDict(importer.metadata))
-    return {filled(key, task.parameters): filled(value, task.parameters) for key, value in metadata.items()}
