@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from headrace.runs.environments import HOST_PATH
 from headrace.runs.executors import container as containers
 from headrace.runs.model import RunOptions
 
+_Engine = Callable[[], containers.ContainerEngine | None]
 _PYTHON_INSTEAD = "Write it as a lightweight Python component (@dsl.component)."
 
 
@@ -49,21 +51,23 @@ def refuse_unsupported(document: PipelineDocument, options: RunOptions) -> None:
 
 def gaps(document: PipelineDocument, *, run_on_host: bool = False) -> list[Gap]:
     """All gaps: of the components in the order of their names, then of the pipeline's own configuration."""
+    # Asked at most once: a client without its daemon takes its time to say so.
+    engine = None if run_on_host else cache(containers.find)
     found: list[Gap] = []
     for name, component in sorted(document.spec.components.items()):
         if component.WhichOneof("implementation") == "executor_label":
             gap = Gap(name.removeprefix("comp-"), "", "")
-            found += _of_executor(gap, document, component, run_on_host)
+            found += _of_executor(gap, document, component, engine)
     found += [Gap("", problem, remedy, fatal=False) for problem, remedy in platform.pipeline_gaps(document.platform)]
     return found
 
 
-def _of_executor(gap: Gap, document: PipelineDocument, component: Any, run_on_host: bool) -> Iterator[Gap]:
+def _of_executor(gap: Gap, document: PipelineDocument, component: Any, engine: _Engine | None) -> Iterator[Gap]:
     label = component.executor_label
     executor = document.executors[label]
     kind = executor.WhichOneof("spec")
     if kind == "container" and executor.container.image != components.GATE_IMAGE:
-        for problem, remedy in _of_container(executor.container, run_on_host):
+        for problem, remedy in _of_container(executor.container, engine):
             yield replace(gap, problem=problem, remedy=remedy)
         if task_config.applies(component, task_config.RESOURCES):
             never = resources.never_fits(executor.container.resources)
@@ -77,13 +81,14 @@ def _of_executor(gap: Gap, document: PipelineDocument, component: Any, run_on_ho
         yield replace(gap, problem=feature.problem, remedy=feature.remedy, fatal=feature.fatal)
 
 
-def _of_container(container: Any, run_on_host: bool) -> Iterator[tuple[str, str]]:
+def _of_container(container: Any, engine: _Engine | None) -> Iterator[tuple[str, str]]:
+    """`engine` finds a container engine; None: commands run on this machine."""
     if components.python_component(container) is not None:
         return
     if of_a_cluster := platform.image_gap(container.image):
         yield of_a_cluster
-    elif not run_on_host:
-        if containers.find() is None:
+    elif engine is not None:
+        if engine() is None:
             yield (
                 f"runs the container image {container.image}, and neither docker nor podman is here",
                 f"Install one of them, or: {_PYTHON_INSTEAD} Where its command exists on this machine, too: "

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from headrace.errors import UsageError
@@ -26,6 +25,8 @@ NONE = "none"
 _KNOWN = ("docker", "podman")
 _RUN = "run"
 _ANSWER_SECONDS = 20.0
+# By PATH. Only what was there once: one that is started later is to be found without starting Headrace anew.
+_answered: dict[str, ContainerEngine] = {}
 _TOLD = {
     125: "the container could not be started (the task's log says why)",
     126: "the container's command cannot be executed (the task's log says why)",
@@ -101,7 +102,16 @@ def find() -> ContainerEngine | None:
     named = os.environ.get(VARIABLE)
     if named == NONE:
         return None
-    return _named(named) if named else _found(os.environ.get("PATH", ""))
+    if named:
+        return _named(named)
+    path = os.environ.get("PATH", "")
+    if path not in _answered:
+        programs = (shutil.which(program, path=path) for program in _KNOWN)
+        found = next((program for program in programs if program is not None and _answers(program)), None)
+        if found is None:
+            return None
+        _answered[path] = ContainerEngine((found, _RUN))
+    return _answered[path]
 
 
 def _named(text: str) -> ContainerEngine:
@@ -111,12 +121,6 @@ def _named(text: str) -> ContainerEngine:
             f"{VARIABLE}={text} does not start a container", remedy='As in "podman run --network host", or unset it.'
         )
     return ContainerEngine(words)
-
-
-@cache
-def _found(path: str) -> ContainerEngine | None:
-    programs = (shutil.which(program, path=path) for program in _KNOWN)
-    return next((ContainerEngine((p, _RUN)) for p in programs if p is not None and _answers(p)), None)
 
 
 def _answers(program: str) -> bool:
