@@ -1,5 +1,6 @@
 """Environments for components with packages of their own: real uv, and an index that is a folder."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from headrace.runs import environments
-from headrace.runs.engine import log_path
+from headrace.clock import SystemClock
+from headrace.runs import environments, transitions
+from headrace.runs.engine import Engine, log_path
 from headrace.runs.environments import EnvironmentNotMadeError, python_for
 from headrace.runs.prelude import Requirements
 from headrace.store.locks import holder
@@ -344,6 +346,49 @@ def test_ctrl_c_while_an_environment_is_made_fails_nothing_and_the_run_goes_on_l
     assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": ["1.0", str(made(home)[0])]}), result.error
     tries = database.query("SELECT state FROM attempt ORDER BY number")
     assert [row["state"] for row in tries] == ["LOST", "SUCCEEDED"]
+
+
+def test_cancelling_a_run_ends_the_making_of_its_environment_and_another_run_makes_it(
+    runner, compiled, component_with, home, database, slow_uv, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(environments, "find_uv", lambda: slow_uv)
+    tiny_component = component_with(TINY)(where)
+
+    @dsl.pipeline
+    def wanting() -> list:
+        return tiny_component().output
+
+    text = compiled(wanting)
+    one = runner.create(text)
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = asyncio.create_task(
+            Engine(home=home, database=database, clock=SystemClock(), environment={}).serve(stop)
+        )
+
+        async def until(condition):
+            async with asyncio.timeout(60):
+                while not condition():
+                    await asyncio.wait([serving], timeout=0.01)
+
+        await until(lambda: (tmp_path / "half").exists())
+        other = runner.create(text)
+        await until(lambda: len(database.query("SELECT * FROM attempt")) == 2)
+        (tmp_path / "half").unlink()
+        transitions.request_cancel(database, one, actor="user:ann", reason="", at=2e9)
+        await until(lambda: runner.result(one).state == "CANCELED")
+        await until(lambda: (tmp_path / "half").exists())
+        assert not (tmp_path / "late").exists()
+        (tmp_path / "go").touch()
+        await until(lambda: runner.result(other).state == "SUCCEEDED")
+        stop.set()
+        await serving
+        return other
+
+    other = asyncio.run(scenario())
+    assert runner.result(other).outputs == {"Output": ["1.0", str(made(home)[0])]}
+    assert runner.result(one).tasks["where"]["state"] == "CANCELED"
 
 
 def test_a_making_that_is_interrupted_each_time_fails_its_task(run, component_with, tmp_path, monkeypatch):

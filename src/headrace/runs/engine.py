@@ -73,6 +73,7 @@ class Engine:
         self._executors: dict[Path | None, WarmExecutor] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._one_by_one = asyncio.Lock()
+        self._closing = False
         self._disk_problem = ""
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -115,6 +116,7 @@ class Engine:
 
     async def _close(self) -> None:
         """End what this engine has started. Tasks that were cut off are queued again by the next engine."""
+        self._closing = True
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
@@ -344,8 +346,9 @@ class Engine:
         )
         try:
             python = await asyncio.to_thread(
-                environments.python_for, self.home, prepared.requirements, tell=partial(_note, log)
-            )
+                environments.python_for, self.home, prepared.requirements, tell=partial(_note, log),
+                stopped=lambda: run.ending or self._closing,
+            )  # fmt: skip
         except MakingInterruptedError as interrupted:
             self._not_started(run, task, interrupted.problem)
             return
@@ -525,6 +528,7 @@ class Engine:
 
     def _break_off(self, run: LiveRun, state: State, message: str) -> None:
         """End what a run has started, and then the run."""
+        run.ending = True
         for attempt in run.attempts.values():
             self._kill(attempt)
         if run.starting:

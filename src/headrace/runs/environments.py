@@ -10,11 +10,13 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import site
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,7 +32,6 @@ READY = "ready.json"
 WORKER_MODULES = ("kfp", "psutil", "typing_extensions")
 _WAIT_SECONDS = 0.2
 _LAST_LINES = 8
-_CTRL_C = 130
 
 
 class EnvironmentNotMadeError(HeadraceError):
@@ -38,7 +39,7 @@ class EnvironmentNotMadeError(HeadraceError):
 
 
 class MakingInterruptedError(EnvironmentNotMadeError):
-    """Somebody ended uv in the middle of its work, as Ctrl-C does; it can be tried again."""
+    """Somebody ended uv in the middle of its work, or does not want it any more; it can be tried again."""
 
 
 def python_for(
@@ -46,13 +47,15 @@ def python_for(
     wanted: Requirements,
     *,
     tell: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
     installer: Callable[[], str] | None = None,
 ) -> Path | None:
     """The interpreter of an environment that meets the requirements, made when it is not there yet; None: this one.
 
-    `tell` hears what takes so long.
+    `tell` hears what takes so long; once `stopped` is true, it is left.
 
     Raises:
+        MakingInterruptedError: it was stopped, here or by a signal.
         EnvironmentNotMadeError: uv is not there, or could not install the packages.
     """
     if not wanted.unmet:
@@ -61,7 +64,7 @@ def python_for(
     python = folder / "bin" / "python"
     if not (folder / READY).is_file():
         tell(f"headrace: waits for an environment with {', '.join(wanted.packages)}, which is made once")
-        _make_once(home, folder, wanted, installer or find_uv)
+        _make_once(home, folder, wanted, installer or find_uv, stopped)
     return python
 
 
@@ -84,28 +87,32 @@ def find_uv() -> str:
         ) from error
 
 
-def _make_once(home: Home, folder: Path, wanted: Requirements, installer: Callable[[], str]) -> None:
+def _make_once(
+    home: Home, folder: Path, wanted: Requirements, installer: Callable[[], str], stopped: Callable[[], bool]
+) -> None:
     """Make the environment, or wait while another process does."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(home.locks / f"environment-{folder.name}.lock")
     while not lock.acquire({"packages": list(wanted.packages)}):
+        if stopped():
+            raise _interrupted(wanted)
         time.sleep(_WAIT_SECONDS)
     try:
         if not (folder / READY).is_file():
-            _make(folder, wanted, installer(), lock)
+            _make(folder, wanted, partial(_uv, installer(), wanted, lock, stopped))
             (folder / READY).write_text(json.dumps({"packages": wanted.packages}), encoding="utf-8")
     finally:
         lock.release()
 
 
-def _make(folder: Path, wanted: Requirements, uv: str, lock: FileLock) -> None:
+def _make(folder: Path, wanted: Requirements, uv: Callable[..., None]) -> None:
     python = folder / "bin" / "python"
-    _uv(wanted, lock, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
+    uv("venv", "--quiet", "--clear", "--python", sys.executable, str(folder))
     unmet = wanted.unmet
     packages = [package for package in wanted.packages if name_of(package) != "headrace" or package in unmet]
     if packages:
         options = [*_index_options(wanted), *wanted.options]
-        _uv(wanted, lock, [uv, "pip", "install", "--quiet", "--python", str(python), *options, *packages])
+        uv("pip", "install", "--quiet", "--python", str(python), *options, *packages)
     places = [_brought_along(folder)]
     if len(packages) < len(wanted.packages):
         # A component that works with Headrace itself finds it, and all that it needs, behind its own packages.
@@ -143,17 +150,29 @@ def _host(trusted: str) -> str:
     return urlsplit(trusted).netloc.rpartition("@")[2] if "://" in trusted else trusted
 
 
-def _uv(wanted: Requirements, lock: FileLock, command: list[str]) -> None:
+def _uv(uv: str, wanted: Requirements, lock: FileLock, stopped: Callable[[], bool], *arguments: str) -> None:
     """Run uv. It keeps the lock, too: where this process dies, nobody else writes into the folder before uv is done."""
     surroundings = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False, env=surroundings, pass_fds=[lock.descriptor]
-    )
-    if done.returncode < 0 or done.returncode == _CTRL_C:
-        raise MakingInterruptedError(f"the making of the environment with {', '.join(wanted.packages)} was interrupted")
-    if done.returncode != 0:
-        told = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+    with subprocess.Popen(
+        [uv, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=surroundings,
+        pass_fds=[lock.descriptor], process_group=0,
+    ) as process:  # fmt: skip
+        said = ""
+        while process.returncode is None:
+            try:
+                _, said = process.communicate(timeout=_WAIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                if stopped():
+                    os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode < 0:
+        raise _interrupted(wanted)
+    if process.returncode != 0:
+        told = "\n".join(said.strip().splitlines()[-_LAST_LINES:])
         raise EnvironmentNotMadeError(
             f"the environment with {', '.join(wanted.packages)} cannot be made:\n{told}",
             remedy="Correct the component's packages_to_install or pip_index_urls, or look after the network.",
         )
+
+
+def _interrupted(wanted: Requirements) -> MakingInterruptedError:
+    return MakingInterruptedError(f"the making of the environment with {', '.join(wanted.packages)} was interrupted")
