@@ -2,6 +2,7 @@
 
 import asyncio
 from functools import partial
+from itertools import pairwise
 
 import pytest
 from kfp import dsl
@@ -254,6 +255,68 @@ def test_a_pipeline_inside_is_tried_again_and_the_run_succeeds(run, tmp_path):
     assert {path: task["state"] for path, task in result.tasks.items()} == {
         "shaky/word": "SUCCEEDED", "shaky/fickle": "FAILED", "shaky~1/word": "SUCCEEDED", "shaky~1/fickle": "SUCCEEDED",
     }  # fmt: skip
+
+
+@dsl.pipeline
+def waiting_groups(counter: str) -> int:
+    tried = shaky(counter=counter)
+    return tried.set_retry(num_retries=3, backoff_duration="3600s", backoff_max_duration="5400s").output
+
+
+@dsl.pipeline
+def very_shaky(counter: str) -> int:
+    return fickle(counter=counter, fails=3).output
+
+
+@dsl.pipeline
+def waiting_longer(counter: str) -> int:
+    tried = very_shaky(counter=counter)
+    return tried.set_retry(num_retries=3, backoff_duration="3600s", backoff_max_duration="5400s").output
+
+
+def test_a_pipeline_inside_is_tried_again_after_its_backoff(runner, compiled, drive, database, tmp_path):
+    created = runner.create(compiled(waiting_longer), {"counter": str(tmp_path / "counter")})
+    result = drive(created, LeapingClock())
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": 4}), result.error
+    paths = [f"very-shaky{number}/fickle" for number in ("", "~1", "~2", "~3")]
+    tries = [database.query("SELECT * FROM attempt WHERE path = ?", (path,))[0] for path in paths]
+    waited = [later["started_at"] - before["finished_at"] for before, later in pairwise(tries)]
+    assert all(seconds >= least for seconds, least in zip(waited, (3600, 5400, 5400), strict=True))
+
+
+class StandingClock:
+    def __init__(self, time):
+        self.time = time
+
+    def now(self):
+        return self.time
+
+
+def test_the_backoff_of_a_pipeline_inside_outlives_its_engine(runner, compiled, home, database, tmp_path):
+    created = runner.create(compiled(waiting_groups), {"counter": str(tmp_path / "counter")})
+    clock = StandingClock(1e9)
+
+    async def serve_until(condition):
+        stop = asyncio.Event()
+        serving = asyncio.create_task(Engine(home=home, database=database, clock=clock, environment={}).serve(stop))
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.wait([serving], timeout=0.01)
+        stop.set()
+        await serving
+
+    asyncio.run(serve_until(lambda: len(_attempts(database, created)) == 2 and _none_runs(database)))
+    # By the time that another run is done, this one has been looked at.
+    beside = runner.create(compiled(leave))
+    asyncio.run(serve_until(lambda: runner.result(beside).state == "SUCCEEDED"))
+    assert sorted(runner.result(created).tasks) == ["shaky/fickle", "shaky/word"]
+    clock.time += 3601
+    asyncio.run(serve_until(lambda: runner.result(created).state == "SUCCEEDED"))
+    assert runner.result(created).outputs == {"Output": 2}
+
+
+def _none_runs(database):
+    return not database.query("SELECT * FROM task WHERE state IN ('PENDING', 'RUNNING')")
 
 
 @component

@@ -243,7 +243,7 @@ class Engine:
     def _start_ready(self, run: LiveRun, planned: Plan) -> None:
         now = self.clock.now()
         for task in planned.ready:
-            if task.path in run.starting or run.not_before.get(task.path, 0) > now:
+            if task.path in run.starting or self._due(run, task) > now:
                 continue
             if sum(len(r.attempts) + len(r.starting) for r in self.runs.values()) >= self.parallel:
                 # Whatever ends first wakes the loop; then this run is planned again.
@@ -253,6 +253,17 @@ class Engine:
                 self._work_on(run, task, self._dispatch(run, task))
             else:
                 run.changed = True
+
+    def _due(self, run: LiveRun, task: ReadyTask) -> float:
+        """When a task may start, in unix seconds: its own backoff and those of the groups around it are over."""
+        for group, seconds in task.waits if task.path not in run.not_before else ():
+            row = self.database.one(
+                "SELECT max(finished_at) AS ended FROM task WHERE run_id = ? AND substr(path, 1, ?) = ?",
+                (run.id, len(group) + 1, f"{group}/"),
+            )
+            ended = row["ended"] if row is not None else None
+            run.not_before[task.path] = max(run.not_before.get(task.path, 0.0), (ended or 0.0) + seconds)
+        return run.not_before.get(task.path, 0.0)
 
     def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
         """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
@@ -515,16 +526,12 @@ class Engine:
 
     def _rest_at_gates(self, run: LiveRun) -> None:
         waits = any(fact.state is State.PAUSED for fact in run.facts.values())
-        pending = any(fact.state is State.PENDING for fact in run.facts.values())
-        if waits and not pending:
+        if waits and not run.pending:
             transitions.pause_run(self.database, run.id, self.clock.now())
 
     def _backoff_over(self, run: LiveRun) -> bool:
         now = self.clock.now()
-        return any(
-            fact.state is State.PENDING and run.not_before.get(path, 0) <= now and path not in run.starting
-            for path, fact in run.facts.items()
-        )
+        return any(run.not_before.get(path, 0) <= now and path not in run.starting for path in run.pending)
 
     def _break_off(self, run: LiveRun, state: State, message: str) -> None:
         """End what a run has started, and then the run."""

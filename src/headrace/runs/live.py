@@ -114,6 +114,12 @@ class LiveRun:
         return Path(self.context.pipeline_root) / self.id
 
     @property
+    def pending(self) -> set[str]:
+        """The tasks that are to be tried again: they themselves, or a group around them."""
+        again = {path for path, fact in self.facts.items() if fact.state is State.PENDING}
+        return again | {path for path, moment in self.not_before.items() if moment and path not in self.facts}
+
+    @property
     def busy(self) -> bool:
         """Whether something runs or is being started."""
         return bool(self.attempts or self.starting)

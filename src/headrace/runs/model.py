@@ -56,6 +56,8 @@ class ReadyTask:
     backoff_seconds: float
     backoff_factor: float
     backoff_max_seconds: float
+    # Groups around it that are tried again: (the path of the try before, how many seconds after its end).
+    waits: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ class _Evaluation:
         self.context = context
         self.ready: list[ReadyTask] = []
         self.groups: dict[str, NodeResult] = {}
+        self.waits: list[tuple[str, float]] = []
 
     def group(
         self, component: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]
@@ -119,10 +120,15 @@ class _Evaluation:
     ) -> NodeResult:
         """A group, as a whole again after a failure while its retry policy allows; try N > 0 is at `path~N`."""
         outcome = self.group(component, path, parameters, artifacts)
+        seconds, factor, most = _backoff(task.retry_policy)
+        before = path
         for number in range(1, task.retry_policy.max_retry_count + 1):
             if outcome.state is not State.FAILED:
                 break
-            outcome = self.group(component, f"{path}~{number}", parameters, artifacts)
+            self.waits.append((before, min(seconds * factor ** (number - 1), most)))
+            before = f"{path}~{number}"
+            outcome = self.group(component, before, parameters, artifacts)
+            self.waits.pop()
         return outcome
 
     def node(
@@ -137,15 +143,19 @@ class _Evaluation:
             return self.tries(task, component, path, parameters, artifacts)
         fact = self.facts.get(path)
         if fact is None or fact.state is State.PENDING:
-            self.ready.append(_ready(task, path, parameters, artifacts))
+            self.ready.append(_ready(task, path, parameters, artifacts, tuple(self.waits)))
             return _WAITING
         return NodeResult(fact.state, fact.parameters, fact.artifacts, fact.message)
 
 
 def _ready(
-    task: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]
+    task: Any,
+    path: str,
+    parameters: Mapping[str, Any],
+    artifacts: Mapping[str, Sequence[Artifact]],
+    waits: tuple[tuple[str, float], ...],
 ) -> ReadyTask:
-    policy = task.retry_policy
+    seconds, factor, most = _backoff(task.retry_policy)
     return ReadyTask(
         path=path,
         component=task.component_ref.name,
@@ -154,10 +164,20 @@ def _ready(
         artifacts=artifacts,
         caching=task.caching_options.enable_cache,
         cache_key=task.caching_options.cache_key,
-        max_retries=policy.max_retry_count,
-        backoff_seconds=policy.backoff_duration.ToTimedelta().total_seconds(),
-        backoff_factor=policy.backoff_factor or DEFAULT_BACKOFF_FACTOR,
-        backoff_max_seconds=policy.backoff_max_duration.ToTimedelta().total_seconds() or DEFAULT_BACKOFF_MAX_SECONDS,
+        max_retries=task.retry_policy.max_retry_count,
+        backoff_seconds=seconds,
+        backoff_factor=factor,
+        backoff_max_seconds=most,
+        waits=waits,
+    )
+
+
+def _backoff(policy: Any) -> tuple[float, float, float]:
+    """The first wait of a RetryPolicy in seconds, by what it grows, and how long it gets at most."""
+    return (
+        policy.backoff_duration.ToTimedelta().total_seconds(),
+        policy.backoff_factor or DEFAULT_BACKOFF_FACTOR,
+        policy.backoff_max_duration.ToTimedelta().total_seconds() or DEFAULT_BACKOFF_MAX_SECONDS,
     )
 
 
