@@ -1,5 +1,8 @@
 import http.server
+import signal
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -210,3 +213,33 @@ def test_a_failing_server_is_not_taken_for_an_empty_registry(monkeypatch):
                 assert not isinstance(caught.value, NotFoundError)
         finally:
             server.shutdown()
+
+
+# Dies at the n-th statement to the database.
+DYING = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+from headrace.catalog.registry import ModelRegistry
+
+left = int(sys.argv[2])
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+ModelRegistry(f"sqlite:///{sys.argv[1]}").client
+"""
+
+
+@pytest.mark.parametrize("statement", [30, 120])
+def test_one_that_was_killed_while_it_made_its_tables_is_made_anew(tmp_path, statement):
+    place = tmp_path / "mlflow.db"
+    died = subprocess.run([sys.executable, "-W", "ignore", "-c", DYING, str(place), str(statement)], check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert not place.exists()
+    again = [sys.executable, "-W", "ignore", "-c", DYING, str(place), "-1"]
+    assert subprocess.run(again, check=False).returncode == 0
+    assert sorted(file.name for file in tmp_path.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]

@@ -74,8 +74,9 @@ class ModelRegistry:
         # That it makes its tables is nothing that a user has to know.
         logging.getLogger("mlflow.store.db").setLevel(logging.WARNING)
         mlflow.set_tracking_uri(self.tracking_uri)
-        client = mlflow.MlflowClient(self.tracking_uri)
         with _alone(self.tracking_uri):
+            _make_store(self.tracking_uri)
+            client = mlflow.MlflowClient(self.tracking_uri)
             client.search_registered_models(max_results=1)
         return client
 
@@ -243,6 +244,23 @@ def _local_folder(folder: Path) -> Path:
             remedy="Give the folder that holds the file MLmodel, or models:/NAME/VERSION.",
         )
     return folder.resolve()
+
+
+def _make_store(tracking_uri: str) -> None:
+    """Make the tables of an embedded MLflow under another name, and move them into place when they are whole.
+
+    MLflow makes them in many steps, and cannot go on with what it finds when it was killed between two of them.
+    """
+    place = Path(tracking_uri.removeprefix("sqlite:///"))
+    if not tracking_uri.startswith("sqlite:///") or place.exists():
+        return
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    making = place.with_name(f"{place.name}.new")
+    for left in (making, place.with_name(f"{making.name}-journal")):
+        left.unlink(missing_ok=True)
+    SqlAlchemyStore(f"sqlite:///{making}").engine.dispose()
+    making.rename(place)
 
 
 @contextmanager
