@@ -128,6 +128,11 @@ class Stage:
             expected |= {one.pid for root in roots for one in (root, *_below(root))}
         return found + [f"{one.pid} {' '.join(_words(one))[:200]}" for one in living if one.pid not in expected]
 
+    def complaints(self) -> list[str]:
+        """What servers have said of loops that fail, and of errors that they did not expect."""
+        lines = self.output.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if line.startswith(("problem in", "Traceback", "error"))]
+
     def _said(self) -> str:
         return self.output.read_bytes()[self._said_before :].decode(errors="replace")
 

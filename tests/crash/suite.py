@@ -110,6 +110,7 @@ class Suite:
         """Stop the server: nothing may be left of it. Raises BrokenPromise."""
         code = self.stage.stop()
         self._demand([f"the server ended with {code}"] if code else [])
+        self._demand([f"a server said: {line}" for line in self.stage.complaints()])
         self._nobody_left()
 
     def _move(self) -> None:

@@ -299,13 +299,16 @@ def test_an_engine_that_dies_at_a_change_of_state_loses_and_repeats_nothing(
     assert_whole(runner.drive(created), journal, gone)
 
 
-def test_engines_that_die_after_every_task_still_come_to_the_end(runner, start_engine, created, journal, go, gone):
+def test_engines_that_die_after_every_task_still_come_to_the_end(
+    runner, start_engine, created, journal, go, gone, home
+):
     go.touch()
     deaths = 0
     while start_engine(created, "after", "succeed").wait(30) != 0:
         deaths += 1
         assert deaths <= 6
     assert deaths == 6
+    assert list(home.locks.glob("engine-*")) == []
     assert_whole(runner.result(created), journal, gone)
 
 

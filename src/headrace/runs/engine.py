@@ -156,6 +156,12 @@ class Engine:
             now = self.clock.now()
             if transitions.claim(self.database, row["id"], owner=self.id, previous=previous, at=now):
                 self._take({**dict(row), "started_at": row["started_at"] or now})
+                self._bury(previous)
+
+    def _bury(self, engine: str | None) -> None:
+        """Remove the lock file of a dead engine that owns nothing any more; no other will ever have its name."""
+        if engine is not None and self.database.one("SELECT 1 FROM run WHERE owner = ?", (engine,)) is None:
+            self.home.locks.joinpath(f"{engine}.lock").unlink(missing_ok=True)
 
     def _take(self, row: Mapping[str, Any]) -> None:
         try:
