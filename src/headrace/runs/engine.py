@@ -29,7 +29,7 @@ from headrace.runs.executors import container as containers
 from headrace.runs.executors.warm import NotStartedError, WarmExecutor
 from headrace.runs.executors.warm_parent import RESULT_FILE, claim
 from headrace.runs.importer import imported
-from headrace.runs.leftovers import end_leftovers, free_when_full
+from headrace.runs.leftovers import end_leftovers, free_when_full, remove_checkpoints
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
 from headrace.runs.resources import Claim
@@ -355,6 +355,7 @@ class Engine:
         run.facts[task.path] = TaskFact(State.RUNNING)
         directory = parent / str(number)
         directory.mkdir(parents=True, exist_ok=True)
+        (parent / work.CHECKPOINTS).mkdir(exist_ok=True)
         log = log_path(self.home, run.id, task.path, number)
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = await self._environment(run, task, container)
@@ -433,7 +434,9 @@ class Engine:
     async def _environment(self, run: LiveRun, task: ReadyTask, container: Any) -> dict[str, str]:
         threads = run.claims[task.path].environment if task.path in run.claims else {}
         tracked = await asyncio.to_thread(self.tracked, run.id, task.path) if run.plugins else {}
-        given = {**self.environment, **run.environment, **threads, **tracked, "HEADRACE_TASK": task.path}
+        checkpoints = str(run.folder / task.path / work.CHECKPOINTS)
+        own = {"HEADRACE_TASK": task.path, work.CHECKPOINTS_VARIABLE: checkpoints}
+        given = {**self.environment, **run.environment, **threads, **tracked, **own}
         return work.task_environment(given, run.document.spec.components[task.component], container)
 
     # Ends
@@ -473,6 +476,12 @@ class Engine:
         given = executor_input(task, component, attempt.directory)
         outputs = await asyncio.to_thread(read_outputs, component, given, attempt.directory)
         self._succeeded(run, task, outputs)
+        checkpoints = attempt.directory.parent / work.CHECKPOINTS
+        with contextlib.suppress(OSError):
+            # Mostly there are none, and then what comes next need not wait for a thread.
+            checkpoints.rmdir()
+            return
+        await asyncio.to_thread(remove_checkpoints, checkpoints, outputs)
 
     def _succeeded(
         self, run: LiveRun, task: ReadyTask, outputs: Outputs, *, cache_key: str = "", cached: bool = False

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from headrace.processes import kill_all
+from headrace.runs.executor_input import Outputs
 from headrace.runs.executors.warm_parent import CLAIM, CODE_FILE, INPUT_FILE, RESULT_FILE
 
 # With less than this the database, which needs room for each change, could not be written much longer.
@@ -54,3 +55,10 @@ def free_when_full(directory: Path) -> str:
         elif place.name not in _KEPT:
             place.unlink(missing_ok=True)
     return " (the disk is full: what the attempt had written was removed)"
+
+
+def remove_checkpoints(folder: Path, outputs: Outputs) -> None:
+    """Remove the checkpoints of a task that succeeded, unless an artifact lies among them: nobody goes on there."""
+    uris = [item["uri"] for items in outputs.artifacts.values() for item in items]
+    if not any(Path(uri).is_relative_to(folder) for uri in uris):
+        shutil.rmtree(folder, ignore_errors=True)

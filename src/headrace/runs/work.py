@@ -21,6 +21,9 @@ from headrace.runs.model import ReadyTask
 from headrace.runs.placeholders import command_line, replaced
 from headrace.runs.prelude import Requirements
 
+# The folder that every attempt of a task is given, so that training which was cut off goes on where it was.
+CHECKPOINTS = "checkpoints"
+CHECKPOINTS_VARIABLE = "HEADRACE_CHECKPOINT_DIR"
 _VARIABLE = re.compile(r"\$\$|\$\((?P<name>[^)]+)\)")
 
 
@@ -105,10 +108,10 @@ def text_of(text: str, run: LiveRun, task: ReadyTask) -> str:
 
 
 def _mounts(run: LiveRun, task: ReadyTask, directory: Path) -> dict[Path, bool]:
-    """The attempt's folder and the workspace to write to, the input artifacts to read."""
+    """The attempt's folder, the checkpoints and the workspace to write to, the input artifacts to read."""
     mounts = {Path(item["uri"]): False for items in task.artifacts.values() for item in items}
     mounts = {path: writable for path, writable in mounts.items() if path.is_absolute() and path.exists()}
     workspace = Path(run.context.workspace)
     if workspace.is_dir():
         mounts[workspace] = True
-    return {**mounts, directory: True}
+    return {**mounts, directory: True, directory.parent / CHECKPOINTS: True}
