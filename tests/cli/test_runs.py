@@ -215,3 +215,27 @@ def test_a_run_that_was_interrupted_does_not_say_that_it_runs(headrace, waiting,
     assert running.wait() == 130
     until(lambda: not alive(task, born))
     assert _states(headrace, run_id) == ("PENDING", "PENDING", False)
+
+
+def test_a_rerun_keeps_what_holds_and_takes_other_parameters_and_code(headrace):
+    headrace.write(p__py=PIPELINES)
+    needs = headrace.folder / "needs"
+    failed = headrace.json("run", "p.py:needy", "-p", "needs=/nowhere", "--no-cache", code=1)
+    needs.touch()
+    again = headrace("runs", "rerun", failed["run_id"][:10], "-p", f"needs={needs}")
+    assert again.returncode == 0, again.stderr
+    assert f"goes on from {failed['run_id']}\n" in again.stdout
+    cached = {
+        t["task_id"]: t["cached"]
+        for t in headrace.json("runs", "show", headrace.newest())["run_details"]["task_details"]
+    }
+    assert cached == {"prepare": True, "prepare-2": True, "condition-1/finish": False}
+
+    headrace.write(p__py=PIPELINES.replace("return rows", "return rows + 41"))
+    from_there = ("--from", "finish", "--code", "p.py:needy", "-m", "other code")
+    other = headrace.json("runs", "rerun", headrace.newest(), *from_there)
+    (finish,) = (t for t in other["run_details"]["task_details"] if t["task_id"] == "condition-1/finish")
+    assert (other["state"], other["reason"], finish["outputs_values"]) == ("SUCCEEDED", "other code", {"Output": 42})
+
+    headrace.refused("runs", "rerun", other["run_id"], says=["everything has succeeded", "--from TASK"])
+    headrace.refused("runs", "rerun", other["run_id"], "--from", "finsh", says=['no task called "finsh" has run'])

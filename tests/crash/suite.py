@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import shutil
 import time
@@ -9,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from crash import checks, ledger
 from crash.pipelines import CACHING, documents
@@ -171,14 +174,17 @@ class Suite:
             self._kill_server(runs, moment, kill.again)
             return
         find = self.stage.workers if kill.victim == "worker" else self.stage.warm_parents
-        while not (found := find()):
-            if self._all_final(runs):
-                return
+        while not self._all_final(runs):
+            found = find()
+            if found:
+                chosen = found[int(kill.pick * len(found))]
+                # It may end by itself in this very moment; then there will be another.
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    chosen.kill()
+                    self._killed.add(chosen.pid)
+                    self.tally.kills[kill.victim, moment] += 1
+                    return
             time.sleep(0.002)
-        chosen = found[int(kill.pick * len(found))]
-        chosen.kill()
-        self._killed.add(chosen.pid)
-        self.tally.kills[kill.victim, moment] += 1
 
     def _kill_server(self, runs: list[str], moment: str, again: float | None) -> None:
         killed = time.time()

@@ -9,11 +9,15 @@ from pathlib import Path
 import click
 
 from headrace.cli import follow, output
+from headrace.cli.main import debugging
+from headrace.cli.run import parameters
+from headrace.contracts import pipeline_spec
 from headrace.errors import UsageError
-from headrace.project import wiring
+from headrace.project import load, wiring
 from headrace.runs import queries, transitions
 from headrace.runs.abandoned import requeue_abandoned
 from headrace.runs.logs import LogReader
+from headrace.runs.rerun import rerun
 
 _STATES = click.Choice(["PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED"])
 _json = click.option("--json", "json_", is_flag=True, help="Print JSON.")
@@ -22,7 +26,7 @@ FOLLOW_SECONDS = 0.2
 
 @click.group()
 def command() -> None:
-    """See, resume, retry and cancel what ran. A run's id may be shortened."""
+    """See, resume, retry, rerun and cancel what ran. A run's id may be shortened."""
 
 
 @command.command("list")
@@ -134,6 +138,35 @@ def retry(run: str, reason: str, json_: bool) -> int:
     transitions.retry_run(
         platform.database, run_id, actor=f"user:{getpass.getuser()}", reason=reason, at=platform.clock.now()
     )
+    follow.watch(platform, run_id, quiet=json_)
+    return follow.report(platform, run_id, json_=json_)
+
+
+@command.command("rerun")
+@click.argument("run")
+@click.option("--from", "begin", multiple=True, metavar="TASK", help="Run TASK again, and all that comes after it.")
+@click.option("-p", "values", multiple=True, metavar="NAME=VALUE", help="A parameter that differs from RUN's.")
+@click.option("--code", metavar="PIPELINE", help="Other code: what `headrace run` takes; else that of RUN.")
+@click.option("--reason", "-m", default="", help="Why; kept in the record.")
+@_json
+def rerun_(
+    run: str, begin: tuple[str, ...], values: tuple[str, ...], code: str | None, reason: str, json_: bool
+) -> int:
+    """Start a new run that keeps what RUN has done, as far as it holds.
+
+    What had not succeeded runs again, with all that comes after it. So do tasks whose inputs differ now.
+    """
+    platform = _platform()
+    source = load.pipeline_source(platform.project, code, show_traceback=debugging()) if code else None
+    root = platform.project.root if platform.project else None
+    run_id = rerun(
+        platform.database, platform.home, run, begin=begin, parameters=parameters(values), reason=reason,
+        document=pipeline_spec.parse(source.text, source.file) if source else None,
+        commit=load.commit_of(root) if source and root else None,
+        actor=f"user:{getpass.getuser()}", at=platform.clock.now(),
+    )  # fmt: skip
+    if not json_:
+        click.echo(f"Run {run_id} goes on from {queries.find(platform.database, run)['id']}")
     follow.watch(platform, run_id, quiet=json_)
     return follow.report(platform, run_id, json_=json_)
 

@@ -164,6 +164,24 @@ def succeed(
     return landed
 
 
+def keep(connection: sqlite3.Connection, run_id: str, task: ReadyTask, *, previous: str, at: float) -> None:
+    """Give a new run what a task of a previous one has come to, inside the caller's transaction."""
+    _insert_task(connection, run_id, task, "", at)
+    connection.execute(
+        "UPDATE task SET state = 'SUCCEEDED', cached = 1, started_at = :at, finished_at = :at,"
+        " outputs = (SELECT outputs FROM task WHERE run_id = :previous AND path = :path)"
+        " WHERE run_id = :run AND path = :path AND state = 'PENDING'",
+        {"at": at, "previous": previous, "run": run_id, "path": task.path},
+    )
+    connection.execute(
+        "INSERT INTO artifact (run_id, path, name, position, uri, type, metadata, digest, bytes)"
+        " SELECT ?, path, name, position, uri, type, metadata, digest, bytes FROM artifact"
+        " WHERE run_id = ? AND path = ?",
+        (run_id, previous, task.path),
+    )
+    _tell(connection, at, "task.kept", _subject(run_id, task.path), data={"run": previous})
+
+
 def fail(database: Database, run_id: str, task: ReadyTask, message: str, at: float) -> bool:
     """Record a failure; True when the task is tried again, which is after its backoff."""
     with database.transaction() as connection:
@@ -286,8 +304,13 @@ def _run_state(database: Database, run_id: str, before: str, after: str, kind: s
     return landed
 
 
+def inputs_json(task: ReadyTask) -> str:
+    """A task's inputs as they are recorded."""
+    return json.dumps({"parameters": dict(task.parameters), "artifacts": dict(task.artifacts)}, default=dict)
+
+
 def _insert_task(connection: sqlite3.Connection, run_id: str, task: ReadyTask, cache_key: str, at: float) -> None:
-    inputs = json.dumps({"parameters": dict(task.parameters), "artifacts": dict(task.artifacts)}, default=dict)
+    inputs = inputs_json(task)
     connection.execute(
         "INSERT INTO task (run_id, path, display_name, component, state, inputs, cache_key, created_at)"
         " VALUES (?, ?, ?, ?, 'PENDING', ?, ?, ?)"
