@@ -54,6 +54,18 @@ def test_a_run_tells_what_was_asked_and_where_it_stands(client, served, packages
     assert [(t.task_id, t.state) for t in run.run_details.task_details] == [("root", "PENDING")]
 
 
+def test_artifacts_lie_below_the_pipeline_root(client, served, packages, name, tmp_path, refused):
+    run = client.run_pipeline(
+        "", name, str(packages("tree")), pipeline_root=str(tmp_path / "root"), enable_caching=False
+    )  # fmt: skip
+    served.drive(run.run_id)
+    assert client.get_run(run.run_id).state == "SUCCEEDED"
+    assert [file.read_text() for file in (tmp_path / "root" / run.run_id).rglob("model")] == ["1"]
+    for elsewhere in ("gs://bucket/root", "relative/root"):
+        told = refused(400, client.run_pipeline, "", name, str(packages("tree")), pipeline_root=elsewhere)
+        assert (told["code"], f"artifacts cannot go to {elsewhere}" in told["message"]) == (9, True)
+
+
 def test_a_version_is_run_by_reference(client, served, version, name):
     pipeline_id, version_id = version
     run = client.run_pipeline("", name, pipeline_id=pipeline_id, version_id=version_id, params={"a": 2})

@@ -54,11 +54,12 @@ def delete(database: Database, run_id: str, *, actor: str, at: float) -> None:
 
 
 def purge(database: Database, home: Home) -> list[str]:
-    """Remove the rows and logs of deleted runs that have ended; their ids. Events stay. Idempotent."""
+    """Remove the rows, logs and workspaces of deleted runs that have ended; their ids. Events stay. Idempotent."""
     # The plus keeps SQLite from looking at every run that has ended.
     rows = database.query(f"SELECT id FROM run WHERE deleted_at IS NOT NULL AND +state IN {_ENDED} AND owner IS NULL")
     for row in rows:
-        shutil.rmtree(home.logs / "runs" / row["id"], ignore_errors=True)
+        for folder in (home.logs / "runs", home.path / "workspaces"):
+            shutil.rmtree(folder / row["id"], ignore_errors=True)
         with database.transaction() as connection:
             for table in ("artifact", "attempt", "task"):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?", (row["id"],))

@@ -6,11 +6,12 @@ import json
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from headrace.contracts import pipeline_spec
 from headrace.contracts.pipeline_spec import PipelineDocument
-from headrace.errors import UsageError
+from headrace.errors import UnsupportedError, UsageError
 from headrace.runs import arguments, experiments, pipelines
 from headrace.runs.arguments import Moment
 from headrace.runs.gaps import refuse_unsupported
@@ -27,7 +28,8 @@ class RunRequest:
     """What a run, or each run of a recurring run, is to be.
 
     Either `source` or `pipeline_version_id`, or `pipeline_id` alone for its newest version. `experiment_id` "" is
-    the Default experiment. `pipeline_root` and `service_account` are kept and told, and mean nothing on one machine.
+    the Default experiment. `pipeline_root` is a folder for artifacts, "" the one in the home. `service_account` is kept
+    and told, and means nothing on one machine.
     """
 
     display_name: str
@@ -115,6 +117,7 @@ def submit(
         actor=occasion.actor,
         at=occasion.at,
         reason=occasion.reason,
+        options=_options(request),
         run_id=new_id,
         together=describe,
     )
@@ -132,8 +135,19 @@ def _resolve(database: Database, request: RunRequest) -> _Resolved:
         document = pipeline_spec.parse(chosen.source.text, chosen.source.file)
         found = _Resolved(document, chosen.pipeline_id, chosen.version_id)
     arguments.check(found.document, request.parameters)
-    refuse_unsupported(found.document, RunOptions())
+    refuse_unsupported(found.document, _options(request))
     return found
+
+
+def _options(request: RunRequest) -> RunOptions:
+    root = request.pipeline_root.removeprefix("file://")
+    if root and not Path(root).is_absolute():
+        raise UnsupportedError(
+            f"artifacts cannot go to {root}: the embedded engine keeps them on this machine",
+            where="runtime_config.pipeline_root",
+            remedy="Give the absolute path of a folder, or leave it out.",
+        )
+    return RunOptions(pipeline_root=root)
 
 
 def _check_plugins(plugins: Mapping[str, Any]) -> None:

@@ -121,11 +121,14 @@ class _Details:
     def leaf(self, task: Mapping[str, Any]) -> dict[str, Any]:
         path = task["path"]
         told = queries.task_row_json(task)
+        if (self.run["state"], task["state"]) == ("PENDING", "RUNNING"):
+            # What was cut off is taken up again with its run, and until then it does not run.
+            told["state"] = "PENDING"
         history = self.histories[path]
-        if not history or history[-1]["state"] != task["state"]:
+        if not history or history[-1]["state"] != told["state"]:
             # Gates and cancelled tasks have no event of their own.
             at = task["finished_at"] or task["started_at"] or task["created_at"]
-            history = [*history, {"update_time": rfc3339(at), "state": task["state"]}]
+            history = [*history, {"update_time": rfc3339(at), "state": told["state"]}]
         tried = [f"{path}/{attempt['number']}" for attempt in self.attempts[path]]
         failed = [f"{path}/{a['number']}" for a in self.attempts[path] if a["state"] in ("FAILED", "LOST")]
         inputs = json.loads(task["inputs"]).get("artifacts", {})
