@@ -39,8 +39,8 @@ _NOT_DELETED = Condition("deleted_at IS NULL")
 
 # The state that a run or task is in after an event of this kind.
 _RUN_STATES = {
-    "run.created": "PENDING", "run.started": "RUNNING", "run.paused": "PAUSED",
-    "run.resumed": "RUNNING", "run.cancel-requested": "CANCELING", "run.retried": "PENDING",
+    "run.created": "PENDING", "run.started": "RUNNING", "run.requeued": "PENDING", "run.recovered": "RUNNING",
+    "run.paused": "PAUSED", "run.resumed": "RUNNING", "run.cancel-requested": "CANCELING", "run.retried": "PENDING",
     "run.succeeded": "SUCCEEDED", "run.failed": "FAILED", "run.canceled": "CANCELED",
 }  # fmt: skip
 _TASK_STATES = {
@@ -256,8 +256,9 @@ def _histories(database: Database, run_ids: Sequence[str]) -> dict[str, list[dic
 def _note(history: list[dict[str, Any]], event: Mapping[str, Any], states: Mapping[str, str]) -> None:
     state = states.get(event["kind"])
     last = history[-1]["state"] if history else ""
-    # An engine that takes a run over to stop it starts it in name only.
-    if state is None or state == last or (last, state) == ("CANCELING", "RUNNING"):
+    # An engine that takes over what is to be stopped, or waits for a person, does not make it run.
+    taken_over = event["kind"] in ("run.started", "run.recovered") and last in ("CANCELING", "PAUSED")
+    if state is None or state == last or taken_over:
         return
     status: dict[str, Any] = {"update_time": rfc3339(event["at"]), "state": state}
     if state == "FAILED" and event["reason"]:

@@ -12,6 +12,7 @@ from headrace.errors import (
     ConflictError,
     HeadraceError,
     NotFoundError,
+    StorageError,
     UnsupportedError,
     UsageError,
 )
@@ -24,6 +25,7 @@ _CODES: tuple[tuple[type[HeadraceError], tuple[int, int]], ...] = (
     (ConflictError, (9, 400)),
     (UnsupportedError, (9, 400)),
     (UsageError, (3, 400)),
+    (StorageError, (14, 503)),
 )
 _BY_STATUS = {400: 3, 404: 5, 405: 12}
 
