@@ -76,12 +76,16 @@ class LogReader:
     def _new(self, log: Path, *, ended: bool) -> str:
         place, decoder = self._places.get(log) or (0, codecs.getincrementaldecoder("utf-8")("replace"))
         try:
-            with log.open("rb") as stream:
-                stream.seek(place)
-                data = stream.read(_PIECE_BYTES)
+            data = b"" if log.stat().st_size == place else _read(log, place)
         except FileNotFoundError:
             return ""
         self._places[log] = (place + len(data), decoder)
         full = len(data) == _PIECE_BYTES
         self._more |= full
         return decoder.decode(data, final=ended and not full)
+
+
+def _read(log: Path, place: int) -> bytes:
+    with log.open("rb") as stream:
+        stream.seek(place)
+        return stream.read(_PIECE_BYTES)
