@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 
-from headrace.errors import ConflictError, UsageError
+from headrace.errors import ConflictError
 from headrace.runs import queries, transitions
 from headrace.store import events
 from headrace.store.database import Database
@@ -25,12 +25,12 @@ def unarchive(database: Database, run_id: str, *, actor: str, at: float) -> None
 
     Raises:
         NotFoundError: no such run.
-        UsageError: its experiment is archived.
+        ConflictError: its experiment is archived.
     """
     experiment_id = queries.find(database, run_id)["experiment_id"]
     row = database.one("SELECT storage_state FROM experiment WHERE id = ?", (experiment_id,))
     if row is not None and row["storage_state"] == "ARCHIVED":
-        raise UsageError(
+        raise ConflictError(
             f"Failed to unarchive run {run_id} as experiment {experiment_id} must be un-archived first",
             remedy="Unarchive the experiment first to allow the run to be restored.",
         )
