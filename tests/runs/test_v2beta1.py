@@ -16,6 +16,26 @@ def idle():
     nothing()
 
 
+@dsl.component(base_image="python:3.11")
+def give(number: int) -> int:
+    return number
+
+
+@dsl.component(base_image="python:3.11")
+def fail(number: int) -> int:
+    raise ValueError(number)
+
+
+@dsl.pipeline(name="branches")
+def branches(number: int = 2):
+    given = give(number=number)
+    with dsl.If(given.output > 5):
+        give(number=6)
+    with dsl.ParallelFor([1, 7]) as item, dsl.If(item > 5):
+        give(number=item)
+    give(number=fail(number=1).output)
+
+
 @pytest.fixture
 def run_id(runner, compiled):
     return runner.create(compiled(idle))
@@ -49,3 +69,17 @@ def test_a_task_that_was_cut_off_waits_with_its_run(database, run_id, runner):
         connection.execute("UPDATE task SET state = 'RUNNING', finished_at = NULL WHERE run_id = ?", (run_id,))
     root, task = v2beta1.run_json(database, run_id)["run_details"]["task_details"]
     assert (root["state"], task["state"], task["state_history"][-1]["state"]) == ("PENDING", "PENDING", "PENDING")
+
+
+def test_what_a_run_ended_without_is_skipped(database, run, compiled):
+    result = run(branches)
+    assert result.state == "FAILED"
+    details = v2beta1.run_json(database, result.run_id)["run_details"]["task_details"]
+    states = {task["task_id"]: task["state"] for task in details}
+    assert states == {
+        "root": "FAILED", "give": "SUCCEEDED", "condition-1": "SKIPPED", "fail": "FAILED", "give-4": "SKIPPED",
+        "for-loop-3": "SUCCEEDED", "for-loop-3/1": "SUCCEEDED", "for-loop-3/1/condition-4": "SUCCEEDED",
+        "for-loop-3/1/condition-4/give-3": "SUCCEEDED",
+    }  # fmt: skip
+    parents = {task["task_id"]: task.get("parent_task_id") for task in details}
+    assert (parents["condition-1"], parents["give-4"]) == ("root", "root")

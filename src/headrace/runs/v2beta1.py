@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from headrace.clock import rfc3339
+from headrace.contracts import pipeline_spec
 from headrace.errors import NotFoundError
 from headrace.runs import experiments, packages, queries
 from headrace.runs.listing import TIME, Condition, Field, Listable, ListQuery, page
@@ -153,14 +155,51 @@ class _Details:
                     children[parent].append(child)
                 below[parent].append(leaf)
         ended = self.run["finished_at"] is not None
+        skipped = self._skipped({*leaves, *below})
+        for path in skipped:
+            children[path.rpartition("/")[0] or _ROOT].append(path)
         found = [self._root(children[_ROOT])]
         for path in _parents_first(_ROOT, children):
             parent = path.rpartition("/")[0] or _ROOT
             if path in leaves:
                 found.append({**leaves[path], "parent_task_id": parent})
+            elif path in skipped:
+                found.append(self._never_started(path, parent))
             else:
                 found.append(self._group(path, parent, children[path], below[path], ended=ended))
         return [_present(detail) for detail in found]
+
+    def _skipped(self, started: Collection[str]) -> list[str]:
+        """Tasks and groups that the run has ended without: in a branch not taken, or after a failure."""
+        if self.run["state"] not in ("SUCCEEDED", "FAILED") or not started:
+            return []
+        tasks = _tasks(self.run["document"], self.run["file"])
+        found, places = [], [("", "")]
+        while places:
+            component, above = places.pop()
+            for name, below, is_loop in tasks.get(component, ()):
+                path = f"{above}/{name}" if above else name
+                if path not in started:
+                    found.append(path)
+                elif is_loop:
+                    iterations = {p[len(path) + 1 :].partition("/")[0] for p in started if p.startswith(f"{path}/")}
+                    places += [(below, f"{path}/{number}") for number in sorted(iterations)]
+                else:
+                    places.append((below, path))
+        return found
+
+    def _never_started(self, path: str, parent: str) -> dict[str, Any]:
+        name, at = path.rpartition("/")[2], _time(self.run["finished_at"])
+        return {
+            "run_id": self.run["id"],
+            "task_id": path,
+            "name": name,
+            "display_name": name,
+            "parent_task_id": parent,
+            "state": "SKIPPED",
+            "create_time": at,
+            "end_time": at,
+        }
 
     def _root(self, children: Sequence[str]) -> dict[str, Any]:
         run = self.run
@@ -192,6 +231,19 @@ class _Details:
             "end_time": max((leaf["end_time"] for leaf in below if leaf["end_time"]), default=None) if ended else None,
             "child_tasks": [{"task_id": child} for child in children],
         }
+
+
+@lru_cache(maxsize=64)
+def _tasks(text: str, file: str) -> Mapping[str, Sequence[tuple[str, str, bool]]]:
+    """The tasks of each DAG of a pipeline ("" is the root): name, component, whether it is a loop."""
+    spec = pipeline_spec.parse(text, file).spec
+    return {
+        name: [
+            (task, called.component_ref.name, bool(called.WhichOneof("iterator")))
+            for task, called in component.dag.tasks.items()
+        ]
+        for name, component in [("", spec.root), *spec.components.items()]
+    }
 
 
 def _group_state(states: Iterable[str], *, ended: bool) -> str:
