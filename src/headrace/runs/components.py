@@ -34,7 +34,11 @@ class PythonComponent:
 
 def python_component(container: Any) -> PythonComponent | None:
     """The Python component in a PipelineContainerSpec; None when it is another kind of container."""
-    command, args = list(container.command), list(container.args)
+    return _python_component(tuple(container.command), tuple(container.args))
+
+
+@lru_cache(maxsize=512)
+def _python_component(command: tuple[str, ...], args: tuple[str, ...]) -> PythonComponent | None:
     if not any("kfp.dsl.executor_main" in part for part in command[:-1]) or "--function_to_execute" not in args:
         return None
     function = args[args.index("--function_to_execute") + 1]

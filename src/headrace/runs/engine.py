@@ -32,6 +32,7 @@ from headrace.runs.importer import imported
 from headrace.runs.leftovers import end_leftovers, free_when_full, remove_checkpoints
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
+from headrace.runs.prelude import Requirements
 from headrace.runs.resources import Claim
 from headrace.store.database import Database
 from headrace.store.home import Home
@@ -237,8 +238,12 @@ class Engine:
         self._read_gates(run)
         if not run.changed and not self._backoff_over(run):
             return
+        free = self._free()
+        if run.busy and not free:
+            # Whatever ends first wakes the loop.
+            return
         run.changed = False
-        planned = run.plan()
+        planned = run.plan(limit=free + len(run.starting) + len(run.pending))
         if planned.root.final and not run.busy:
             self._finish(run, planned)
             return
@@ -251,8 +256,7 @@ class Engine:
         for task in planned.ready:
             if task.path in run.starting or self._due(run, task) > now:
                 continue
-            if sum(len(r.attempts) + len(r.starting) for r in self.runs.values()) >= self.parallel:
-                # Whatever ends first wakes the loop; then this run is planned again.
+            if not self._free():
                 run.changed = True
                 return
             if self._admitted(run, task):
@@ -270,6 +274,10 @@ class Engine:
             ended = row["ended"] if row is not None else None
             run.not_before[task.path] = max(run.not_before.get(task.path, 0.0), (ended or 0.0) + seconds)
         return run.not_before.get(task.path, 0.0)
+
+    def _free(self) -> int:
+        """How many more tasks may run at a time."""
+        return max(0, self.parallel - sum(len(run.attempts) + len(run.starting) for run in self.runs.values()))
 
     def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
         """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
@@ -309,7 +317,7 @@ class Engine:
             run.starting.discard(task.path)
             if task.path not in run.attempts:
                 run.claims.pop(task.path, None)
-            run.changed = True
+                run.changed = True
             self._wake.set()
 
     async def _or_failed(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
@@ -359,14 +367,12 @@ class Engine:
         log = log_path(self.home, run.id, task.path, number)
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = await self._environment(run, task, container)
-        prepared = await asyncio.to_thread(
-            work.prepare, run, task, number=number, directory=directory, log=log, environment=environment
-        )
+        prepare = partial(work.prepare, run, task, number=number, directory=directory, log=log, environment=environment)
+        # What takes no time is not worth a thread: to wait for one costs more than a task's own start.
+        quick = components.python_component(container) is not None
+        prepared = prepare() if quick else await asyncio.to_thread(prepare)
         try:
-            python = await asyncio.to_thread(
-                environments.python_for, self.home, prepared.requirements, tell=partial(_note, log),
-                stopped=lambda: run.ending or self._closing,
-            )  # fmt: skip
+            python = await self._python(run, prepared.requirements, log)
         except MakingInterruptedError as interrupted:
             self._not_started(run, task, interrupted.problem)
             return
@@ -386,6 +392,15 @@ class Engine:
         run.attempts[task.path] = Attempt(
             task, number, directory, pid, born,
             deadline=self._deadline(run, task, started), container=prepared.container,
+        )  # fmt: skip
+
+    async def _python(self, run: LiveRun, wanted: Requirements, log: Path) -> Path | None:
+        """The interpreter of the environment that has these packages; None: this one. Raises as `python_for`."""
+        if not wanted.packages:
+            return None
+        return await asyncio.to_thread(
+            environments.python_for, self.home, wanted, tell=partial(_note, log),
+            stopped=lambda: run.ending or self._closing,
         )  # fmt: skip
 
     def _deadline(self, run: LiveRun, task: ReadyTask, started: float) -> float | None:
@@ -474,7 +489,9 @@ class Engine:
             return
         component = run.document.spec.components[task.component]
         given = executor_input(task, component, attempt.directory)
-        outputs = await asyncio.to_thread(read_outputs, component, given, attempt.directory)
+        read = partial(read_outputs, component, given, attempt.directory)
+        # Artifacts are digested, which may take long.
+        outputs = await asyncio.to_thread(read) if component.output_definitions.artifacts else read()
         self._succeeded(run, task, outputs)
         checkpoints = attempt.directory.parent / work.CHECKPOINTS
         with contextlib.suppress(OSError):

@@ -13,7 +13,7 @@ from headrace.contracts import pipeline_spec
 from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.runs import platform
 from headrace.runs.model import Plan, ReadyTask, RunContext, RunOptions, State, TaskFact
-from headrace.runs.planner import plan
+from headrace.runs.planner import Memory, plan
 from headrace.runs.resources import Claim
 from headrace.store.home import Home
 
@@ -82,6 +82,7 @@ class LiveRun:
         self.started_at: float = row["started_at"]
         self.shares_workspace = WORKSPACE_PLACEHOLDER in self.document.text
         self.facts: dict[str, TaskFact] = {}
+        self.known = Memory()
         self.not_before: dict[str, float] = {}
         self.attempts: dict[str, Attempt] = {}
         self.claims: dict[str, Claim] = {}
@@ -93,9 +94,11 @@ class LiveRun:
         self.ending = False
         self.changed = True
 
-    def plan(self) -> Plan:
-        """What can start now."""
-        return plan(self.document, self.arguments, self.facts, self.context, self.artifacts)
+    def plan(self, limit: int | None = None) -> Plan:
+        """What can start now: all of it, or at least `limit` tasks if there are so many."""
+        return plan(
+            self.document, self.arguments, self.facts, self.context, self.artifacts, memory=self.known, limit=limit
+        )
 
     def planned(self, path: str) -> ReadyTask:
         """A task that was started, as it was planned: what can start if it had not been."""

@@ -5,15 +5,16 @@ Every state of a group, loop or run is derived anew from the leaves, so there is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.contracts.pipeline_spec.document import PipelineDocument, dependencies
+from headrace.contracts.pipeline_spec.document import PipelineDocument
 from headrace.errors import HeadraceError
 from headrace.runs import inputs
 from headrace.runs.conditions import holds
 from headrace.runs.inputs import Scope
-from headrace.runs.model import Artifact, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
+from headrace.runs.model import FINAL, Artifact, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
 
 _ALL_COMPLETED = 2  # PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
 _WAITING = NodeResult(State.PENDING)
@@ -22,50 +23,93 @@ DEFAULT_BACKOFF_FACTOR = 2.0
 DEFAULT_BACKOFF_MAX_SECONDS = 3600.0
 
 
+@dataclass
+class Memory:
+    """What a caller keeps between the plans of one run, so that a plan costs what is open and not what there is.
+
+    A result that is final stays as it is, and so do the items of a loop once they are known.
+    """
+
+    finals: dict[str, NodeResult] = field(default_factory=dict)
+    loops: dict[str, list[_Iteration]] = field(default_factory=dict)
+
+
 def plan(
     document: PipelineDocument,
     arguments: Mapping[str, Any],
     facts: Mapping[str, TaskFact],
     context: RunContext,
     artifacts: Mapping[str, Sequence[Artifact]] | None = None,
+    *,
+    memory: Memory | None = None,
+    limit: int | None = None,
 ) -> Plan:
-    """The tasks that can start now, and what the run has come to; `artifacts` were given to the pipeline itself."""
-    evaluation = _Evaluation(document, facts, context)
-    root = evaluation.group(document.spec.root, "", arguments, artifacts or {})
+    """The tasks that can start now, and what the run has come to; `artifacts` were given to the pipeline itself.
+
+    With a `limit` the walk looks no further in a loop once it has found so many tasks.
+    """
+    evaluation = _Evaluation(document, facts, context, memory or Memory(), limit)
+    root = evaluation.group("", document.spec.root, "", arguments, artifacts or {})
     return Plan(tuple(evaluation.ready), root, evaluation.groups)
 
 
 class _Evaluation:
     """One walk over the tree of groups, loops and tasks."""
 
-    def __init__(self, document: PipelineDocument, facts: Mapping[str, TaskFact], context: RunContext) -> None:
+    def __init__(
+        self,
+        document: PipelineDocument,
+        facts: Mapping[str, TaskFact],
+        context: RunContext,
+        memory: Memory,
+        limit: int | None,
+    ) -> None:
         self.components = document.spec.components
+        self.order = document.task_order
         self.facts = facts
         self.context = context
+        self.memory = memory
+        self.limit = limit
         self.ready: list[ReadyTask] = []
         self.groups: dict[str, NodeResult] = {}
         self.waits: list[tuple[str, float]] = []
 
     def group(
-        self, component: Any, path: str, parameters: Mapping[str, Any], artifacts: Mapping[str, Sequence[Artifact]]
+        self,
+        name: str,
+        component: Any,
+        path: str,
+        parameters: Mapping[str, Any],
+        artifacts: Mapping[str, Sequence[Artifact]],
     ) -> NodeResult:
         """A DAG: as far as it can go, with the outputs of what is finished."""
         results: dict[str, NodeResult] = {}
         scope = Scope(parameters, artifacts, results.__getitem__, self.context)
-        for name in _in_order(component.dag.tasks):
-            results[name] = self.task(component.dag.tasks[name], _join(path, name), scope)
-        outcome = NodeResult(_combined(results), *_outputs(component, results), _first_message(results))
+        for child, upstream in self.order[name]:
+            results[child] = self.task(component.dag.tasks[child], _join(path, child), scope, upstream)
+        outcomes = results.values()
+        outcome = NodeResult(_combined(outcomes), *_outputs(component, results), _first_message(outcomes))
         self.groups[path] = outcome
         return outcome
 
-    def task(self, task: Any, path: str, scope: Scope) -> NodeResult:
-        upstream = [scope.sibling(name) for name in dependencies(task)]
+    def task(self, task: Any, path: str, scope: Scope, needs: Sequence[str]) -> NodeResult:
+        known = self.memory.finals.get(path)
+        if known is not None:
+            return known
+        result = self._task(task, path, scope, [scope.sibling(name) for name in needs])
+        if result.final:
+            self.memory.finals[path] = result
+        return result
+
+    def _task(self, task: Any, path: str, scope: Scope, upstream: list[NodeResult]) -> NodeResult:
         if not all(result.final for result in upstream):
             return _WAITING
         regardless = task.trigger_policy.strategy == _ALL_COMPLETED
         if not regardless and any(r.state in (State.FAILED, State.CANCELED) or r.blocked for r in upstream):
             return NodeResult(State.SKIPPED, blocked=True, message="something that it needs failed")
         component = self.components[task.component_ref.name]
+        if path in self.memory.loops:
+            return self.loop(task, component, path, self.memory.loops[path])
         try:
             given = inputs.resolve(task, component, scope, path)
             if given.missing:
@@ -73,7 +117,8 @@ class _Evaluation:
             if task.trigger_policy.condition and not holds(task.trigger_policy.condition, given.parameters):
                 return NodeResult(State.SKIPPED)
             if task.WhichOneof("iterator"):
-                return self.loop(task, component, path, self._iterations(task, path, given))
+                self.memory.loops[path] = self._iterations(task, path, given)
+                return self.loop(task, component, path, self.memory.loops[path])
         except HeadraceError as error:
             return NodeResult(State.FAILED, message=str(error))
         return self.node(task, component, path, given.parameters, given.artifacts)
@@ -87,19 +132,28 @@ class _Evaluation:
 
     def loop(self, task: Any, component: Any, path: str, iterations: list[_Iteration]) -> NodeResult:
         """One group an item; at most `parallelismLimit` of them unfinished at a time (0: no limit)."""
-        limit = task.iterator_policy.parallelism_limit or None
+        limit = task.iterator_policy.parallelism_limit or len(iterations)
+        finals = self.memory.finals
         results: list[NodeResult] = []
-        open_iterations = 0
+        unfinished = 0
         for index, (parameters, artifacts) in enumerate(iterations):
-            if limit is not None and open_iterations >= limit:
-                results.append(_WAITING)
-                continue
-            result = self.node(task, component, _join(path, str(index)), parameters, artifacts)
-            open_iterations += not result.final
+            place = f"{path}/{index}"
+            result = finals.get(place)
+            if result is None:
+                if unfinished >= limit or self.full:
+                    return _collected(component, [*results, _WAITING])
+                result = self.node(task, component, place, parameters, artifacts)
+                if result.final:
+                    finals[place] = result
+                else:
+                    unfinished += 1
             results.append(result)
-        outcome = _collected(component, results)
-        self.groups[path] = outcome
-        return outcome
+        return _collected(component, results)
+
+    @property
+    def full(self) -> bool:
+        """Whether as many tasks are ready as can be used."""
+        return self.limit is not None and len(self.ready) >= self.limit
 
     def _iterations(self, task: Any, path: str, given: inputs.Resolved) -> list[_Iteration]:
         if task.WhichOneof("iterator") == "artifact_iterator":
@@ -119,7 +173,8 @@ class _Evaluation:
         artifacts: Mapping[str, Sequence[Artifact]],
     ) -> NodeResult:
         """A group, as a whole again after a failure while its retry policy allows; try N > 0 is at `path~N`."""
-        outcome = self.group(component, path, parameters, artifacts)
+        name = task.component_ref.name
+        outcome = self.group(name, component, path, parameters, artifacts)
         seconds, factor, most = _backoff(task.retry_policy)
         before = path
         for number in range(1, task.retry_policy.max_retry_count + 1):
@@ -127,7 +182,7 @@ class _Evaluation:
                 break
             self.waits.append((before, min(seconds * factor ** (number - 1), most)))
             before = f"{path}~{number}"
-            outcome = self.group(component, before, parameters, artifacts)
+            outcome = self.group(name, component, before, parameters, artifacts)
             self.waits.pop()
         return outcome
 
@@ -185,16 +240,9 @@ def _join(path: str, name: str) -> str:
     return f"{path}/{name}" if path else name
 
 
-def _in_order(tasks: Mapping[str, Any]) -> list[str]:
-    """Task names, producers before consumers."""
-    from graphlib import TopologicalSorter
-
-    return list(TopologicalSorter({name: sorted(dependencies(task)) for name, task in tasks.items()}).static_order())
-
-
-def _combined(results: Mapping[str, NodeResult]) -> State:
+def _combined(results: Iterable[NodeResult]) -> State:
     """The state of a group: it goes on while anything can, and failed if anything failed."""
-    states = {result.state for result in results.values()}
+    states = {result.state for result in results}
     if State.PAUSED in states and State.RUNNING not in states:
         return State.PAUSED
     if states - {State.SUCCEEDED, State.SKIPPED, State.FAILED, State.CANCELED}:
@@ -204,8 +252,8 @@ def _combined(results: Mapping[str, NodeResult]) -> State:
     return State.CANCELED if State.CANCELED in states else State.SUCCEEDED
 
 
-def _first_message(results: Mapping[str, NodeResult]) -> str:
-    return next((r.message for r in results.values() if r.state is State.FAILED and r.message), "")
+def _first_message(results: Iterable[NodeResult]) -> str:
+    return next((r.message for r in results if r.state is State.FAILED and r.message), "")
 
 
 def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[str, Any], dict[str, Sequence[Artifact]]]:
@@ -236,7 +284,9 @@ def _collected(component: Any, results: list[NodeResult]) -> NodeResult:
 
     An iteration that did not produce an output (its branch was skipped) is left out of that output's list.
     """
-    states = _combined({str(i): result for i, result in enumerate(results)})
+    state = _combined(results)
+    if state not in FINAL:
+        return NodeResult(state)
     parameters = {
         name: [r.parameters[name] for r in results if name in r.parameters]
         for name in component.output_definitions.parameters
@@ -245,5 +295,4 @@ def _collected(component: Any, results: list[NodeResult]) -> NodeResult:
         name: [item for r in results for item in r.artifacts.get(name, [])]
         for name in component.output_definitions.artifacts
     }
-    messages = (r.message for r in results if r.state is State.FAILED and r.message)
-    return NodeResult(states, parameters, artifacts, next(messages, ""))
+    return NodeResult(state, parameters, artifacts, _first_message(results))

@@ -9,7 +9,7 @@ import contextlib
 import graphlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
@@ -43,6 +43,12 @@ class PipelineDocument:
         config = messages().PipelineDeploymentConfig()
         json_format.ParseDict(json_format.MessageToDict(self.spec.deployment_spec), config, ignore_unknown_fields=True)
         return dict(config.executors)
+
+    @cached_property
+    def task_order(self) -> Mapping[str, Sequence[tuple[str, Sequence[str]]]]:
+        """For each component that is a DAG ("" is the root): its tasks, producers first, and what each waits for."""
+        dags = {"": self.spec.root, **{n: c for n, c in self.spec.components.items() if c.HasField("dag")}}
+        return {name: _in_order(component.dag.tasks) for name, component in dags.items()}
 
     def executor_of(self, component: str) -> Any:
         """The ExecutorSpec message of a component that is no DAG."""
@@ -245,6 +251,11 @@ def _refuse_cycle(document: PipelineDocument, field: str, edges: Mapping[str, It
             field=field,
             remedy="Compile the pipeline again.",
         ) from error
+
+
+def _in_order(tasks: Mapping[str, Any]) -> list[tuple[str, Sequence[str]]]:
+    waits = {name: sorted(dependencies(task)) for name, task in tasks.items()}
+    return [(name, waits[name]) for name in graphlib.TopologicalSorter(waits).static_order()]
 
 
 def dependencies(task: Any) -> set[str]:
