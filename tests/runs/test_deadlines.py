@@ -38,7 +38,7 @@ def need(file: str) -> str:
 @dsl.pipeline
 def impatient_task(file: str, journal: str):
     kubernetes.set_timeout(wait_for(file=file, journal=journal), 1).set_retry(num_retries=1, backoff_duration="0s")
-    wait_for(file=journal)
+    need(file=journal)
 
 
 @dsl.pipeline
@@ -65,13 +65,13 @@ def test_a_task_that_takes_longer_than_it_may_is_ended_each_time_and_takes_nothi
     run, gone, tmp_path, database
 ):
     journal = tmp_path / "journal"
+    journal.touch()
     result = run(impatient_task, file=str(tmp_path / "never"), journal=str(journal))
     assert result.state == "FAILED"
     assert result.error == "task wait-for: it took longer than it may (activeDeadlineSeconds)"
-    assert result.tasks["wait-for-2"]["state"] == "SUCCEEDED"
-    pids = [int(pid) for pid in journal.read_text().split()]
-    assert len(pids) == 2
-    gone(pids)
+    assert result.tasks["need"]["state"] == "SUCCEEDED"
+    # A process that came to note itself in time is gone; a slow machine may have ended it before.
+    gone([int(pid) for pid in journal.read_text().split()])
     tries = database.query("SELECT * FROM attempt WHERE path = 'wait-for' ORDER BY number")
     assert [row["state"] for row in tries] == ["FAILED", "FAILED"]
     assert all(row["finished_at"] - row["started_at"] >= 1 for row in tries)
