@@ -87,6 +87,7 @@ class Engine:
 
     async def _loop(self, only: str | None, stop: asyncio.Event) -> None:
         self._lock.acquire()
+        self._closing = False
         try:
             while not stop.is_set():
                 with self._disk_willing(None):
