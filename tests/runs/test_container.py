@@ -69,6 +69,7 @@ def engine_words(tmp_path_factory):
         found = complaint([*program, "import", str(image), IMAGE]) or complaint([*way, "--rm", IMAGE, "sh", "-c", ":"])
         if not found:
             yield way
+        # With --force it takes along what a test that failed has left running.
         subprocess.run([*program, "rmi", "--force", IMAGE], capture_output=True, check=False)
         if not found:
             return
@@ -124,11 +125,10 @@ def work(
         """
         mkdir -p "${1%/*}" "${2%/*}"
         cat "$0" > "$1"; echo copied >> "$1"
-        printf %s "$GREETING to $HEADRACE_TASK" > "$2"
+        printf %s "$GREETING to $HEADRACE_TASK in ${PWD##*/}" > "$2"
         echo 7 > "$3"
         printf %s "$5" > "$4"
         if echo torn > "$0"; then exit 9; fi
-        pwd
         """,
         file.path, copy.path, said, number, place, table,
     )  # fmt: skip
@@ -155,16 +155,13 @@ def working(text: str) -> Worked:
     )
 
 
-def test_artifacts_parameters_environment_and_workspace_go_into_a_container_and_out(run, home, left_of):
+def test_artifacts_parameters_environment_and_workspace_go_into_a_container_and_out(run, left_of):
     result = run(working, text="bread\n")
     assert result.state == "SUCCEEDED", result.error
     assert result.outputs == {
-        "said": "hello Ann: a=b to work", "number": 7, "read": ["bread\ncopied\n", '{"a":"it\'s","b":[1,2.5]}'],
+        "said": "hello Ann: a=b to work in work", "number": 7, "read": ["bread\ncopied\n", '{"a":"it\'s","b":[1,2.5]}'],
     }  # fmt: skip
     assert Path(result.artifacts["copy"][0]["uri"]).read_text() == "bread\ncopied\n"
-    told = log_path(home, result.run_id, "work", 1).read_text()
-    assert str(home.artifacts / result.run_id / "work" / "1" / "work") in told.splitlines()
-    assert "Read-only file system" in told
     assert left_of(result.run_id) == []
 
     again = run(working, text="bread\n")
@@ -235,8 +232,8 @@ def test_the_image_may_come_from_a_parameter(run):
 @dsl.container_component
 def wait_in(place: str, said: dsl.OutputPath(str)):
     return shell(
-        'echo begun >> "$0/journal"; while ! [ -e "$0/go" ]; do sleep 0.05; done; echo done >> "$0/journal";'
-        ' mkdir -p "${1%/*}"; echo went > "$1"',
+        'echo begins; echo begun >> "$0/journal"; while ! [ -e "$0/go" ]; do sleep 0.05; done;'
+        ' echo done >> "$0/journal"; mkdir -p "${1%/*}"; echo went > "$1"',
         place, said,
     )  # fmt: skip
 
@@ -348,6 +345,7 @@ def test_a_container_that_outlives_its_engine_is_adopted(runner, killed_engine, 
     assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "went\n"}), result.error
     assert workspace(killed_engine).noted() == ["begun", "done"]
     assert result.tasks["wait-in"]["attempt"] == 1
+    assert log_path(home, killed_engine, "wait-in", 1).read_text() == "begins\n"
     assert left_of(killed_engine) == []
 
 
