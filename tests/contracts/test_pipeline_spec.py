@@ -80,12 +80,12 @@ WHOLE = _document({"a": _task()})
         ("platforms: {kubernetes: {deploymentSpec: {executors: {exec-leaf: 1}}}}", "exec-leaf: is no mapping"),
         (
             "platforms: {kubernetes: {deploymentSpec: {executors: {exec-leaf: {activeDeadlineSeconds: soon}}}}}",
-            "platforms.kubernetes.deploymentSpec.executors.exec-leaf.activeDeadlineSeconds: must be a whole number of"
+            "platforms.kubernetes.deploymentSpec.executors.exec-leaf.activeDeadlineSeconds: must be a number of"
             " seconds, not 'soon'",
         ),
         (
             "platforms: {kubernetes: {pipelineConfig: {activeDeadlineSeconds: -1}}}",
-            "platforms.kubernetes.pipelineConfig.activeDeadlineSeconds: must be a whole number of seconds, not -1",
+            "platforms.kubernetes.pipelineConfig.activeDeadlineSeconds: must be a number of seconds, not -1",
         ),
     ],
 )
@@ -103,6 +103,13 @@ def test_a_platform_document_may_be_empty_or_for_another_platform(second):
 
 
 PLATFORM = {"platforms": {"kubernetes": {"pipelineConfig": {"activeDeadlineSeconds": 5}}}}
+
+
+@pytest.mark.parametrize("seconds", [5, 5.0, "5"])
+def test_seconds_may_have_come_through_json_as_a_float_or_a_text(seconds):
+    told = {"platforms": {"kubernetes": {"pipelineConfig": {"activeDeadlineSeconds": seconds}}}}
+    document = pipeline_spec.parse(f"{WHOLE}---\n{yaml.safe_dump(told)}", "p.yaml")
+    assert document.platform == told
 
 
 @pytest.mark.parametrize(("spec", "platform"), [("pipeline_spec", "platform_spec"), ("pipelineSpec", "platformSpec")])

@@ -194,9 +194,13 @@ def _mapping(holder: Mapping[str, Any], name: str, file: str) -> Mapping[str, An
 
 def _check_seconds(config: Mapping[str, Any], place: str, file: str) -> None:
     seconds = config.get("activeDeadlineSeconds", 0)
-    if not str(seconds).isdecimal():
+    try:
+        right = float(seconds) >= 0
+    except (TypeError, ValueError):
+        right = False
+    if not right:
         raise DocumentError(
-            f"must be a whole number of seconds, not {seconds!r}", file=file, field=f"{place}.activeDeadlineSeconds",
+            f"must be a number of seconds, not {seconds!r}", file=file, field=f"{place}.activeDeadlineSeconds",
             remedy="Compile the pipeline again.",
         )  # fmt: skip
 
