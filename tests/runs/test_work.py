@@ -12,6 +12,7 @@ import pytest
 from kfp import dsl
 
 from headrace.clock import SystemClock
+from headrace.contracts.pipeline_spec.document import messages
 from headrace.errors import UnsupportedError
 from headrace.runs import transitions
 from headrace.runs.engine import Engine, log_path
@@ -23,7 +24,8 @@ ON_HOST = RunOptions(run_on_host=True)
 
 
 def environment(*variables, given=None):
-    return task_environment(given or {}, SimpleNamespace(env=[SimpleNamespace(name=n, value=v) for n, v in variables]))
+    container = SimpleNamespace(env=[SimpleNamespace(name=name, value=value) for name, value in variables])
+    return task_environment(given or {}, messages().ComponentSpec(), container)
 
 
 @pytest.mark.parametrize(
