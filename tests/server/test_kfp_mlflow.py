@@ -147,6 +147,25 @@ def test_a_retried_run_goes_on_in_the_same_runs(served, client, mlflow, start, n
     assert mlflow.get_run(entries["root_run_id"]).info.status == "FINISHED"
 
 
+def test_a_run_that_goes_on_from_another_is_tracked_anew_with_what_it_keeps(
+    served, client, mlflow, start, name, tmp_path
+):
+    old = start("needy", {"experiment_name": name}, file="/nowhere")
+    served.drive(old.run_id)
+    (tmp_path / "file").write_text("here")
+    body = {"parameters": {"file": str(tmp_path / "file")}}
+    _, made = served.send("POST", f"/apis/headrace/v1/runs/{old.run_id}:rerun", json=body)
+    served.drive(made["run_id"])
+    served.platform.mlflow_runs.one_pass()
+    run = client.get_run(made["run_id"])
+    entries = _entries(run)
+    assert entries["root_run_id"] != _entries(old)["root_run_id"]
+    nested = _nested(mlflow, entries["experiment_id"], entries["root_run_id"])
+    assert {key: one.info.status for key, one in nested.items()} == {"square": "FINISHED", "needs": "FINISHED"}
+    kept = next(task for task in run.run_details.task_details if task.task_id == "square")
+    assert [status.state for status in kept.state_history] == ["SUCCEEDED"]
+
+
 def test_a_canceled_run_is_killed_there(served, client, mlflow, start, name):
     run = start("tracked", {"experiment_name": name})
     client.terminate_run(run.run_id)

@@ -202,6 +202,26 @@ def test_a_failed_run_says_why_and_is_retried_where_it_failed(client, served, pa
     assert "SUCCEEDED" in refused(400, client.runs.run_service_retry_run, run_id=run_id)["message"]
 
 
+def test_a_failed_run_goes_on_in_a_new_one_with_other_parameters(client, served, packages, name, tmp_path):
+    (tmp_path / "there").write_text("here")
+    experiment = client.create_experiment(name).experiment_id
+    old = _run(client, packages, name, "needy", arguments={"file": "/nowhere"}, experiment_id=experiment).run_id
+    served.drive(old)
+    path = f"/apis/headrace/v1/runs/{old}:rerun"
+    status, made = served.send("POST", path, json={"parameters": {"file": str(tmp_path / "there")}, "actor": "ann"})
+    assert (status, made["actor"], made["experiment_id"], made["reason"]) == (
+        200, "user:ann", experiment, f"rerun of {old}",
+    )  # fmt: skip
+    served.drive(made["run_id"])
+    assert client.get_run(made["run_id"]).state == "SUCCEEDED"
+    for body, answer in (
+        ({"from": ["nothing"]}, 404), ({"from": "needs"}, 400), ({"parameters": {"other": 1}}, 400),
+        ({"parameters": 5}, 400),
+    ):  # fmt: skip
+        assert served.send("POST", path, json=body)[0] == answer, body
+    assert served.send("POST", "/apis/headrace/v1/runs/nowhere:rerun", json={})[0] == 404
+
+
 def test_a_terminated_run_is_canceled_and_the_client_does_not_call_that_an_end(client, served, packages, name, refused):
     run_id = _run(client, packages, name).run_id
     assert client.terminate_run(run_id) == {}

@@ -15,7 +15,7 @@ from typing import Any
 from headrace.contracts import pipeline_spec
 from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.errors import ConflictError, NotFoundError, UsageError
-from headrace.runs import queries, transitions
+from headrace.runs import queries, submission, transitions
 from headrace.runs.live import LiveRun
 from headrace.runs.model import FINAL, ReadyTask, RunOptions, State, TaskFact
 from headrace.runs.submit import create_run
@@ -64,6 +64,7 @@ def rerun(
     code = document or pipeline_spec.parse(old["document"], old["file"])
 
     def keep_what_holds(connection: sqlite3.Connection, new: str) -> None:
+        submission.inherit(connection, old, new, same_code=document is None)
         row = connection.execute("SELECT * FROM run WHERE id = ?", (new,)).fetchone()
         _keep(connection, LiveRun({**row, "started_at": at}, home), succeeded, previous=old["id"], at=at)
 

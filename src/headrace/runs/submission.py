@@ -123,6 +123,19 @@ def submit(
     )
 
 
+def inherit(connection: sqlite3.Connection, old: Mapping[str, Any], run_id: str, *, same_code: bool) -> None:
+    """Give a run that goes on from `old` its place: experiment, description, plugins' inputs, and its version."""
+    version = (old["pipeline_id"], old["pipeline_version_id"]) if same_code else ("", "")
+    connection.execute(
+        "UPDATE run SET experiment_id = ?, description = ?, service_account = ?, pipeline_root = ?, plugins_input = ?,"
+        " pipeline_id = ?, pipeline_version_id = ? WHERE id = ?",
+        (
+            old["experiment_id"], old["description"], old["service_account"], old["pipeline_root"],
+            old["plugins_input"], *version, run_id,
+        ),
+    )  # fmt: skip
+
+
 def _resolve(database: Database, request: RunRequest) -> _Resolved:
     if not request.display_name.strip():
         raise UsageError("The run name is empty", where="display_name", remedy="Please specify a valid name.")

@@ -47,7 +47,7 @@ _RUN_STATES = {
 }  # fmt: skip
 _TASK_STATES = {
     "task.started": "RUNNING", "task.requeued": "PENDING", "task.retried": "PENDING", "task.succeeded": "SUCCEEDED",
-    "task.cached": "SUCCEEDED", "task.failed": "FAILED",
+    "task.cached": "SUCCEEDED", "task.kept": "SUCCEEDED", "task.failed": "FAILED",
 }  # fmt: skip
 _ROOT = "root"
 

@@ -25,6 +25,7 @@ from headrace.project.wiring import Platform
 from headrace.runs import pipelines
 from headrace.runs import queries as run_queries
 from headrace.runs.logs import LogReader
+from headrace.runs.rerun import rerun
 from headrace.server.operations import FLAG, NUMBER, OBJECT, TEXT, Operation, Schema
 from headrace.server.requests import Call, Fields
 from headrace.serving import payload_log
@@ -38,6 +39,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LARGEST_NUMBER = 2**63 - 1  # SQLite's
 _WHO: dict[str, Schema] = {"actor": TEXT, "reason": TEXT}
 _PUSH: dict[str, Schema] = {"repository": TEXT, "ref": TEXT, "before": TEXT, "after": TEXT, "actor": TEXT}
+_RERUN: dict[str, Schema] = {**_WHO, "from": {"type": "array", "items": TEXT}, "parameters": OBJECT}
 _LIST: dict[str, Schema] = {"limit": NUMBER}
 
 
@@ -72,6 +74,7 @@ class Api:
             ("/labels", "Record late labels", self.record_labels, labels),
             ("/gates/{gate}:approve", "Approve a gate", self.approve_gate, {**_WHO, "values": OBJECT}),
             ("/gates/{gate}:reject", "Reject a gate", self.reject_gate, {**_WHO, "values": OBJECT}),
+            ("/runs/{run}:rerun", "Go on from a finished run in a new one", self.rerun, _RERUN),
             ("/rollouts/{rollout}:promote", "Go on with a rollout", self.promote_rollout, _WHO),
             ("/rollouts/{rollout}:pause", "Hold a rollout", self.pause_rollout, _WHO),
             ("/rollouts/{rollout}:abort", "End a rollout and go back", self.abort_rollout, _WHO),
@@ -154,6 +157,21 @@ class Api:
 
     def show_run(self, call: Call) -> Any:
         return run_queries.run_json(self.database, call.path["run"])
+
+    def rerun(self, call: Call) -> Any:
+        body = call.body
+        run_id = rerun(
+            self.database,
+            self.platform.home,
+            call.path["run"],
+            actor=_actor(body),
+            at=self.platform.clock.now(),
+            begin=_texts(body, "from"),
+            parameters=body.mapping("parameters"),
+            reason=_reason(body),
+        )
+        self.platform.mlflow_runs.begin(run_id)
+        return run_queries.run_json(self.database, run_id)
 
     def stream_logs(self, call: Call) -> Any:
         task = call.query.text("task") or None
@@ -244,6 +262,13 @@ def _optional_text(body: Fields, field: str) -> str:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError("must be a string", where=field, remedy=f'Send {{"{field}": "…"}}.')
     return value
+
+
+def _texts(body: Fields, field: str) -> list[str]:
+    values = [] if body.body.get(field) is None else body.body[field]
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UsageError("must be a list of strings", where=field, remedy=f'Send {{"{field}": ["…"]}}.')
+    return values
 
 
 def _commit(body: Fields, field: str) -> str:

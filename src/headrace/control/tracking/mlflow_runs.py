@@ -28,7 +28,9 @@ SECONDS = 0.5
 DEFAULT_EXPERIMENT = "Default"
 PARENT_TAG = "mlflow.parentRunId"
 _CURSOR = "mlflow"
-_TASK_ENDS = {"task.succeeded": "FINISHED", "task.cached": "FINISHED", "task.failed": "FAILED"}
+_TASK_ENDS = {
+    "task.succeeded": "FINISHED", "task.cached": "FINISHED", "task.kept": "FINISHED", "task.failed": "FAILED",
+}  # fmt: skip
 _RUN_ENDS = {"run.succeeded": "FINISHED", "run.failed": "FAILED", "run.canceled": "KILLED"}
 _KINDS = ["run.created", "run.retried", *_TASK_ENDS, *_RUN_ENDS]
 # KFP keeps these beside the values in the metadata of a metrics artifact.
