@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -58,7 +59,12 @@ def _lives(process: psutil.Process) -> bool:
 def adopt_orphans() -> None:
     """Become the parent of what descendants leave behind when they end, also of daemons; Linux only, else nothing."""
     if _LINUX:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        _libc().prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def end_children(keep: Collection[int] = ()) -> None:

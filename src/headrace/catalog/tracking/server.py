@@ -31,7 +31,12 @@ class TrackingServer:
         self.home = home
         self.port = port
         self._record = home.path / "mlflow.json"
-        self._store = ("--backend-store-uri", home.mlflow_uri)
+        # Words that nobody else's MLflow is started with, though it be on the same store.
+        self._words = (
+            "-P", "-W", "ignore", "-m", "mlflow", "server",
+            "--backend-store-uri", home.mlflow_uri,
+            "--default-artifact-root", str(home.path / "mlruns"),
+        )  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
     def require_port(self, option: str) -> None:
@@ -49,9 +54,7 @@ class TrackingServer:
             return
         self.stop()
         command = [
-            sys.executable, "-P", "-W", "ignore", "-m", "mlflow", "server",
-            *self._store,
-            "--default-artifact-root", str(self.home.path / "mlruns"),
+            sys.executable, *self._words,
             "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
         ]  # fmt: skip
         with (self.home.logs / "mlflow.log").open("ab") as log:
@@ -82,7 +85,7 @@ class TrackingServer:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(told["pid"], signal.SIGKILL)
         # One that was started just before the server was killed is in no record.
-        end_started_with(*self._store)
+        end_started_with(*self._words)
         self._record.unlink(missing_ok=True)
 
     def _runs_at(self, told: dict[str, Any] | None) -> bool:
