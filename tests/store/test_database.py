@@ -40,7 +40,7 @@ def test_a_path_that_cannot_be_opened_names_itself_and_the_remedy(tmp_path):
 def test_migrations_apply_once_and_refuse_a_database_of_another_version(tmp_path):
     database = Database(tmp_path / "headrace.db")
     first = migrate(database, ["headrace.store", "headrace.governance"])
-    assert [m.package for m in first] == ["headrace.store", "headrace.governance"]
+    assert list(dict.fromkeys(m.package for m in first)) == ["headrace.store", "headrace.governance"]
     assert migrate(database, ["headrace.store", "headrace.governance"]) == []
 
     with database.transaction() as connection:
