@@ -157,6 +157,11 @@ def test_nested_loops_collect_lists_of_lists_and_one_flat_list_of_artifacts(run)
     assert outputs(run(nested)) == {"numbers": "[['1', '2'], ['1', '2']]", "files": files}
 
 
+def test_with_the_open_source_backend_they_are_one_flat_list_too(runner, compiled):
+    result = runner.run(compiled(nested), options=RunOptions(oss_parity=True))
+    assert outputs(result)["numbers"] == "['1', '2', '1', '2']"
+
+
 @component
 def split() -> NamedTuple("Parts", [("table", list)]):
     return ([{"label": "x", "sizes": ["1", "2"]}, {"label": "y", "sizes": []}],)

@@ -23,8 +23,15 @@ from headrace.runs.submit import create_run
 @click.option("--json", "json_", is_flag=True, help="Print the run as JSON, and nothing else.")
 @click.option("--no-cache", is_flag=True, help="Run every task, also those that ran before with the same inputs.")
 @click.option("--run-on-host", is_flag=True, help="Run the commands of container components without a container.")
+@click.option("--oss-parity", is_flag=True, help="Depart from KFP's specification where its open source backend does.")
 def command(
-    pipeline: str, values: tuple[str, ...], environment: str | None, json_: bool, no_cache: bool, run_on_host: bool
+    pipeline: str,
+    values: tuple[str, ...],
+    environment: str | None,
+    json_: bool,
+    no_cache: bool,
+    run_on_host: bool,
+    oss_parity: bool,
 ) -> int:
     """Run PIPELINE and watch it: a name in headrace.toml, file.py[:function] or a compiled .yaml.
 
@@ -46,7 +53,7 @@ def command(
         source_dir=str(root) if root else "",
         commit=load.commit_of(root) if root else "",
         caching=not no_cache,
-        options=RunOptions(run_on_host=run_on_host),
+        options=RunOptions(run_on_host=run_on_host, oss_parity=oss_parity),
     )
     if not json_:
         click.echo(f"Run {run_id} of {source.name}")

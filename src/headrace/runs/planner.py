@@ -141,14 +141,16 @@ class _Evaluation:
             result = finals.get(place)
             if result is None:
                 if unfinished >= limit or self.full:
-                    return _collected(component, [*results, _WAITING])
+                    return NodeResult(_combined([*results, _WAITING]))
                 result = self.node(task, component, place, parameters, artifacts)
                 if result.final:
                     finals[place] = result
                 else:
                     unfinished += 1
             results.append(result)
-        return _collected(component, results)
+        outcome = _collected(component, results, flat=self.context.options.oss_parity)
+        self.groups[path] = outcome
+        return outcome
 
     @property
     def full(self) -> bool:
@@ -279,10 +281,11 @@ def _outputs(component: Any, results: Mapping[str, NodeResult]) -> tuple[dict[st
     return parameters, artifacts
 
 
-def _collected(component: Any, results: list[NodeResult]) -> NodeResult:
+def _collected(component: Any, results: list[NodeResult], *, flat: bool) -> NodeResult:
     """A loop's result: parameters as a list in the order of the items, artifacts as one flat list.
 
-    An iteration that did not produce an output (its branch was skipped) is left out of that output's list.
+    An iteration that did not produce an output (its branch was skipped) is left out of that output's list. `flat`: what
+    a loop inside has collected is joined, as the open source backend of KFP does.
     """
     state = _combined(results)
     if state not in FINAL:
@@ -291,8 +294,20 @@ def _collected(component: Any, results: list[NodeResult]) -> NodeResult:
         name: [r.parameters[name] for r in results if name in r.parameters]
         for name in component.output_definitions.parameters
     }
+    if flat:
+        looped = {name: parts for name, parts in parameters.items() if _loops(component, name)}
+        joined = {name: [item for part in parts for item in part] for name, parts in looped.items()}
+        parameters = {**parameters, **joined}
     artifacts = {
         name: [item for r in results for item in r.artifacts.get(name, [])]
         for name in component.output_definitions.artifacts
     }
     return NodeResult(state, parameters, artifacts, _first_message(results))
+
+
+def _loops(component: Any, output: str) -> bool:
+    """Whether an output parameter of a DAG comes from a loop in it."""
+    if not component.HasField("dag"):
+        return False
+    producer = component.dag.outputs.parameters[output].value_from_parameter.producer_subtask
+    return producer in component.dag.tasks and component.dag.tasks[producer].WhichOneof("iterator") is not None
