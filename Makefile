@@ -9,12 +9,13 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 GOLDENS ?= ../pipelines/test_data/sdk_compiled_pipelines/valid
 CASES ?= ../shared/conformance/kfp
 
-.PHONY: help setup demo test crash conformance lint format docs serve clean
+.PHONY: help setup demo test crash conformance conformance-sdk lint format docs serve clean
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
 	@echo "make test    set up, then all tests"
 	@echo "make conformance GOLDENS=DIR   KFP's own compiled pipelines: DIR is test_data/sdk_compiled_pipelines/valid of a clone"
+	@echo "make conformance-sdk   the KFP SDK's own tests of local execution, run by Headrace"
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
@@ -34,6 +35,9 @@ test: setup
 
 conformance: setup
 	$(BIN)/python scripts/kfp_conformance.py $(GOLDENS) $(CASES)
+
+conformance-sdk: setup
+	$(BIN)/python scripts/kfp_sdk_tests.py
 
 crash: setup
 	PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -81,6 +81,7 @@ def main() -> None:
     os.nice(NICENESS)
     sys.dont_write_bytecode = True
     importlib.import_module("kfp.dsl.executor_main")
+    _freeze()
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
     os.set_blocking(wakeup_read, False)
@@ -126,8 +127,13 @@ def _preload(modules: list[str]) -> None:
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     if fresh:
-        gc.collect()
-        gc.freeze()
+        _freeze()
+
+
+def _freeze() -> None:
+    """What is here is here to stay: a child whose collector went over it would copy it all."""
+    gc.collect()
+    gc.freeze()
 
 
 def _reap(tasks: dict[int, str]) -> None:
@@ -202,7 +208,7 @@ def _execute(request: dict[str, Any]) -> dict[str, Any]:
         for artifact in output["artifacts"]:
             os.makedirs(os.path.dirname(artifact["uri"]), exist_ok=True)
     os.makedirs(os.path.join(directory, "parameters"), exist_ok=True)
-    _write(os.path.join(directory, INPUT_FILE), json.dumps(request["input"], indent=1))
+    _write(os.path.join(directory, INPUT_FILE), json.dumps(request["input"]))
     wanted = {name for name in _PAUSES if request["environment"].get(name) == "true"}
     if "ARGO_DEBUG_PAUSE_BEFORE" in wanted:
         _pause(directory, "before")
