@@ -128,7 +128,7 @@ def test_what_cannot_run_here_is_refused_before_anything_runs(monkeypatch):
 def test_results_are_reused_when_that_is_asked_for(capsys):
     headrace.local.init(enable_caching=True)
     assert [total(n=1).output, total(n=1).output] == [13, 13]
-    assert capsys.readouterr().out.count("taken from the cache") == 2
+    assert capsys.readouterr().out.count("is a cache hit") == 2
 
 
 def test_without_init_nothing_runs():

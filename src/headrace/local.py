@@ -160,7 +160,7 @@ def _tell(platform: Platform, run_id: str, told: set[str]) -> None:
         with logging_utils.local_logger_context():
             logging.log(
                 logging.INFO if done else logging.ERROR,
-                f"Task {task} {'taken from the cache' if row['cached'] else f'finished with status {outcome}'}",
+                f"Task {task} {'is a cache hit' if row['cached'] else f'finished with status {outcome}'}",
             )
 
 
