@@ -113,7 +113,9 @@ class Stage:
     def workers(self) -> list[psutil.Process]:
         """The processes of tasks, also of those that have outlived their parent."""
         parents = {one.pid for one in self.warm_parents()}
-        return [one for one in self.descendants() if one.pid not in parents and _is_warm(one)]
+        found = {one.pid: one for one in self.descendants() if one.pid not in parents and _is_warm(one)}
+        # What a task has just forked, to start a program, looks like a task until it has.
+        return [one for one in found.values() if _parent(one) not in found]
 
     def strangers(self) -> list[str]:
         """What nothing accounts for when no run is under way, by its command line; and services that run twice."""
@@ -168,6 +170,13 @@ def steady_ports(dice: random.Random, count: int) -> list[int]:
 
 def _is_warm(process: psutil.Process) -> bool:
     return "headrace.runs.executors.warm_parent" in _words(process)
+
+
+def _parent(process: psutil.Process) -> int:
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return 0
 
 
 def _below(process: psutil.Process) -> list[psutil.Process]:
