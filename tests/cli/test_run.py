@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 
@@ -295,3 +296,37 @@ def test_an_input_artifact_is_given_as_a_path_from_where_the_command_is_typed(he
     none = headrace("run", "reading.py:reading")
     assert (none.returncode, "needs the artifact data (system.Dataset)" in none.stderr) == (2, True)
     assert "-p data=PATH" in none.stderr
+
+
+LOOP = """
+from functools import partial
+from kfp import dsl
+
+component = partial(dsl.component, base_image="python:3.12")
+
+@component
+def check(n: int, bad: int) -> int:
+    assert n != bad, "this one"
+    return n
+
+@component
+def total(numbers: list) -> int:
+    return sum(numbers)
+
+@dsl.pipeline(name="loop")
+def loop(bad: int = 0) -> int:
+    with dsl.ParallelFor([1, 2, 3, 4]) as n:
+        checked = check(n=n, bad=bad)
+    return total(numbers=dsl.Collected(checked.output)).output
+"""
+
+
+def test_a_loop_has_one_line_and_what_fails_in_it_one_of_its_own(headrace):
+    headrace.write(loop__py=LOOP)
+    first, second = [line for line in headrace("run", "loop.py").stdout.splitlines() if "✓" in line]
+    assert re.search(r"✓ for-loop-\d/\*/check +4 times, ", first)
+    assert "✓ total" in second
+    assert re.search(r"✓ for-loop-\d/\*/check +4 times, .*, 4 from cache", headrace("run", "loop.py").stdout)
+    failed = headrace("run", "loop.py", "-p", "bad=3", "--no-cache").stdout
+    assert re.search(r"✗ for-loop-\d/2/check", failed)
+    assert re.search(r"✓ for-loop-\d/\*/check +3 times, ", failed)

@@ -24,7 +24,11 @@ _FINAL = ("SUCCEEDED", "FAILED", "CANCELED")
 
 
 class Progress:
-    """Prints each task once when it ends; on a terminal the last line tells what runs now."""
+    """Prints each task once when it ends; on a terminal the last line tells what runs now.
+
+    A task of a loop has one line for all its iterations, as `loop/*/task`, once something after it ends; what fails in
+    one has a line of its own.
+    """
 
     def __init__(self, platform: Platform, run_id: str, *, quiet: bool) -> None:
         self.platform = platform
@@ -32,6 +36,7 @@ class Progress:
         self.quiet = quiet
         self.live = sys.stdout.isatty() and not quiet
         self._shown: dict[str, str] = {}
+        self._folded: dict[str, list[dict[str, Any]]] = {}
 
     def update(self) -> None:
         """Print what is new."""
@@ -46,24 +51,56 @@ class Progress:
         for row in rows:
             if row["state"] in _SIGNS and self._shown.get(row["path"]) != row["state"]:
                 self._shown[row["path"]] = row["state"]
-                click.echo(_line(dict(row)))
+                self._show(dict(row))
         if self.live:
             self._status([dict(row) for row in rows if row["state"] == "RUNNING"])
+
+    def finish(self) -> None:
+        """Print what is left to print, and leave the terminal clean."""
+        self.update()
+        self.close()
+        self._unfold()
 
     def close(self) -> None:
         """Leave the terminal clean."""
         self._clear()
 
+    def _show(self, row: dict[str, Any]) -> None:
+        folded = _folded(row["path"])
+        if folded != row["path"] and row["state"] == "SUCCEEDED":
+            self._folded.setdefault(folded, []).append(row)
+            return
+        self._unfold(before=row["started_at"])
+        click.echo(_line(row))
+
+    def _unfold(self, before: float | None = None) -> None:
+        """Print the loops' lines; only of those that had ended before a moment."""
+        for path, rows in list(self._folded.items()):
+            if before is None or max(row["finished_at"] for row in rows) <= before:
+                click.echo(_loop_line(path, self._folded.pop(path)))
+
     def _status(self, running: list[dict[str, Any]]) -> None:
         now = time.time()
-        doing = ", ".join(f"{r['path'].rpartition('/')[2]} {output.duration(now - r['started_at'])}" for r in running)
+        since: dict[str, float] = {}
+        for row in running:
+            since.setdefault(_folded(row["path"]), row["started_at"])
+        doing = [f"{path.rpartition('/')[2]}{self._done(path)} {output.duration(now - t)}" for path, t in since.items()]
         width = shutil.get_terminal_size().columns
         if doing:
-            click.secho(f"  … {doing}"[: width - 1], nl=False, dim=True)
+            click.secho(f"  … {', '.join(doing)}"[: width - 1], nl=False, dim=True)
+
+    def _done(self, path: str) -> str:
+        done = len(self._folded.get(path, ()))
+        return f" ({done} done)" if done else ""
 
     def _clear(self) -> None:
         if self.live:
             click.echo("\r\x1b[2K", nl=False)
+
+
+def _folded(path: str) -> str:
+    """A task's path with `*` for the numbers of iterations."""
+    return "/".join("*" if part.isdecimal() else part for part in path.split("/"))
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -75,8 +112,17 @@ def _line(row: dict[str, Any]) -> str:
         took = "not started"
     else:
         took = output.duration(row["finished_at"] - row["started_at"])
-    name = row["path"].rpartition("/")[2]
-    called = row["path"] if row["display_name"] == name else f"{row['path']} ({row['display_name']})"
+    return _told(row["path"], row, took)
+
+
+def _loop_line(path: str, rows: list[dict[str, Any]]) -> str:
+    cached = sum(row["cached"] for row in rows)
+    took = output.duration(max(row["finished_at"] for row in rows) - min(row["started_at"] for row in rows))
+    return _told(path, rows[0], f"{len(rows)} times, {took}" + (f", {cached} from cache" if cached else ""))
+
+
+def _told(path: str, row: dict[str, Any], took: str) -> str:
+    called = path if row["display_name"] == path.rpartition("/")[2] else f"{path} ({row['display_name']})"
     return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {called:<50} {took}".rstrip()
 
 
@@ -93,8 +139,7 @@ def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:
         raise
     finally:
         progress.close()
-    progress.update()
-    progress.close()
+    progress.finish()
     return _state(platform, run_id)
 
 
