@@ -17,7 +17,8 @@ from kfp import dsl, kubernetes
 
 from headrace.clock import SystemClock
 from headrace.runs import transitions
-from headrace.runs.engine import Engine, log_path
+from headrace.runs.attempts import log_path
+from headrace.runs.engine import Engine
 from headrace.runs.executors import container as containers
 
 component = partial(dsl.component, base_image="python:3.12")

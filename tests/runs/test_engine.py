@@ -10,7 +10,7 @@ from kfp import dsl
 
 from headrace.errors import UsageError
 from headrace.runs import queries
-from headrace.runs.engine import log_path
+from headrace.runs.attempts import log_path
 from headrace.store import events
 
 component = partial(dsl.component, base_image="python:3.12")

@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 from kfp import dsl
 
-from headrace.runs.engine import Engine, log_path
+from headrace.runs.attempts import log_path
+from headrace.runs.engine import Engine
 
 component = partial(dsl.component, base_image="python:3.12")
 

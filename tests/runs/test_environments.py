@@ -17,7 +17,8 @@ from kfp import dsl
 
 from headrace.clock import SystemClock
 from headrace.runs import environments, transitions
-from headrace.runs.engine import Engine, log_path
+from headrace.runs.attempts import log_path
+from headrace.runs.engine import Engine
 from headrace.runs.environments import EnvironmentNotMadeError, python_for
 from headrace.runs.prelude import Requirements
 from headrace.store.locks import holder

@@ -4,7 +4,7 @@ import pytest
 from kfp import dsl
 
 from headrace.errors import NotFoundError
-from headrace.runs.engine import log_path
+from headrace.runs.attempts import log_path
 from headrace.runs.logs import LogReader, Piece
 
 

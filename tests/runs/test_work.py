@@ -15,7 +15,8 @@ from headrace.clock import SystemClock
 from headrace.contracts.pipeline_spec.document import messages
 from headrace.errors import UnsupportedError
 from headrace.runs import transitions
-from headrace.runs.engine import Engine, log_path
+from headrace.runs.attempts import log_path
+from headrace.runs.engine import Engine
 from headrace.runs.model import RunOptions
 from headrace.runs.work import task_environment
 

@@ -14,26 +14,22 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from headrace.clock import Clock
 from headrace.errors import HeadraceError, StorageError
 from headrace.governance import approvals
-from headrace.processes import alive, created, kill_session
-from headrace.runs import cache, components, environments, gates, platform, resources, task_config, transitions, work
+from headrace.processes import alive
+from headrace.runs import cache, components, gates, resources, transitions, work
+from headrace.runs.attempts import Attempts, claim_of
 from headrace.runs.environments import MakingInterruptedError
-from headrace.runs.executor_input import Outputs, executor_input, read_outputs
-from headrace.runs.executors import container as containers
-from headrace.runs.executors.warm import NotStartedError, WarmExecutor
-from headrace.runs.executors.warm_parent import RESULT_FILE, claim
+from headrace.runs.executor_input import Outputs
+from headrace.runs.executors.warm import NotStartedError
 from headrace.runs.importer import imported
-from headrace.runs.leftovers import end_leftovers, free_when_full, remove_checkpoints
+from headrace.runs.leftovers import end_leftovers, remove_checkpoints
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
-from headrace.runs.prelude import Requirements
-from headrace.runs.resources import Claim
 from headrace.store.database import Database
 from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
@@ -45,10 +41,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Engine:
-    """Drives runs in this process.
-
-    `environment` is given to every task, `tracked(run_id, path)` also to a task whose run has `plugins_input`.
-    """
+    """Drives runs in this process; `environment` and `tracked` are those of `Attempts`."""
 
     def __init__(
         self,
@@ -63,18 +56,14 @@ class Engine:
         self.home = home
         self.database = database
         self.clock = clock
-        self.environment = dict(environment)
-        self.tracked = tracked
         self.memory = resources.machine_memory()
         self.parallel = parallel or max(2, os.cpu_count() or 2)
         self.id = f"engine-{secrets.token_hex(6)}"
         self.runs: dict[str, LiveRun] = {}
         self._lock = FileLock(home.locks / f"{self.id}.lock")
         self._wake = asyncio.Event()
-        self._executors: dict[Path | None, WarmExecutor] = {}
+        self._attempts = Attempts(home, environment=environment, tracked=tracked, on_exit=self._on_exit)
         self._background: set[asyncio.Task[None]] = set()
-        self._one_by_one = asyncio.Lock()
-        self._closing = False
         self._disk_problem = ""
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -87,7 +76,7 @@ class Engine:
 
     async def _loop(self, only: str | None, stop: asyncio.Event) -> None:
         self._lock.acquire()
-        self._closing = False
+        self._attempts.closing = False
         try:
             while not stop.is_set():
                 with self._disk_willing(None):
@@ -118,16 +107,15 @@ class Engine:
 
     async def _close(self) -> None:
         """End what this engine has started. Tasks that were cut off are queued again by the next engine."""
-        self._closing = True
+        self._attempts.closing = True
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
             for attempt in run.attempts.values():
-                self._kill(attempt)
+                self._attempts.kill(attempt)
             with self._disk_willing(run):
                 transitions.requeue_run(self.database, run.id, owner=self.id, at=self.clock.now())
-        for executor in self._executors.values():
-            await executor.close()
+        await self._attempts.close()
         self._lock.release()
         self._lock.path.unlink(missing_ok=True)
 
@@ -187,29 +175,16 @@ class Engine:
             )
             run.not_before[task["path"]] = task["not_before"]
         lost: dict[str, tuple[int | None, Path]] = {}
-        for attempt in self.database.query("SELECT * FROM attempt WHERE run_id = ? AND state = 'RUNNING'", (run.id,)):
-            lost |= self._recover(run, attempt)
+        for row in self.database.query("SELECT * FROM attempt WHERE run_id = ? AND state = 'RUNNING'", (run.id,)):
+            attempt, there = self._attempts.found(run, dict(row))
+            if there:
+                run.claims[row["path"]] = claim_of(run, attempt.task)
+                run.attempts[row["path"]] = attempt
+            else:
+                lost[row["path"]] = (attempt.pid or None, attempt.directory)
         end_leftovers(run.id, lost)
         for path in lost:
             self._lost(run, path)
-
-    def _recover(self, run: LiveRun, row: Any) -> dict[str, tuple[int | None, Path]]:
-        """An attempt of a dead engine: adopt it when its process lives or left a result; else it is told as lost."""
-        path, directory = row["path"], Path(row["directory"])
-        pid, born = row["pid"], row["process_created"]
-        if pid is None:
-            pid, born = _claimed(directory)
-        task = run.planned(path)
-        name = self._container_of(run, task, row["number"])
-        if not alive(pid, born) and not (directory / RESULT_FILE).exists():
-            self._remove(name)
-            return {path: (pid, directory)}
-        run.claims[path] = self._asked(run, task)
-        run.attempts[path] = Attempt(
-            task, row["number"], directory, pid or 0, born or 0.0,
-            deadline=self._deadline(run, task, row["started_at"]), container=name,
-        )  # fmt: skip
-        return {}
 
     def _lost(self, run: LiveRun, path: str) -> None:
         transitions.requeue_lost(self.database, run.id, path, self.clock.now())
@@ -283,7 +258,7 @@ class Engine:
     def _admitted(self, run: LiveRun, task: ReadyTask) -> bool:
         """Whether the memory that a task asks for is free; it is its own from now on, until it has ended."""
         try:
-            asked = self._asked(run, task)
+            asked = claim_of(run, task)
         except HeadraceError as error:
             self._failed(run, task, str(error))
             return False
@@ -295,13 +270,6 @@ class Engine:
             return False
         run.claims[task.path] = asked
         return True
-
-    def _asked(self, run: LiveRun, task: ReadyTask) -> Claim:
-        """What a task asks of the machine. Raises HeadraceError."""
-        if not task_config.applies(run.document.spec.components[task.component], task_config.RESOURCES):
-            return Claim()
-        container = run.document.executor_of(task.component).container
-        return resources.claim(container.resources, lambda text: work.text_of(text, run, task))
 
     def _work_on(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         """Do some work for a task beside the loop."""
@@ -349,7 +317,7 @@ class Engine:
             outputs = Outputs(**json.loads(reused))
             self._succeeded(run, task, outputs, cache_key=key, cached=True)
             return
-        await self._fork(run, task, executor.container, key)
+        await self._start(run, task, key)
 
     def _ask(self, run: LiveRun, task: ReadyTask, container: Any) -> None:
         arguments = [work.text_of(text, run, task) for text in container.args]
@@ -357,82 +325,19 @@ class Engine:
         transitions.open_gate(self.database, run.id, task, request, self.clock.now())
         run.facts[task.path] = TaskFact(State.PAUSED)
 
-    async def _fork(self, run: LiveRun, task: ReadyTask, container: Any, key: str) -> None:
-        parent = run.folder / task.path
-        started = self.clock.now()
-        number = transitions.start_attempt(self.database, run.id, task, cache_key=key, directory=parent, at=started)
+    async def _start(self, run: LiveRun, task: ReadyTask, key: str) -> None:
+        now, folder = self.clock.now(), run.folder / task.path
+        number = transitions.start_attempt(self.database, run.id, task, cache_key=key, directory=folder, at=now)
         run.facts[task.path] = TaskFact(State.RUNNING)
-        directory = parent / str(number)
-        directory.mkdir(parents=True, exist_ok=True)
-        (parent / work.CHECKPOINTS).mkdir(exist_ok=True)
-        log = log_path(self.home, run.id, task.path, number)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = await self._environment(run, task, container)
-        prepare = partial(work.prepare, run, task, number=number, directory=directory, log=log, environment=environment)
-        # What takes no time is not worth a thread: to wait for one costs more than a task's own start.
-        quick = components.python_component(container) is not None
-        prepared = prepare() if quick else await asyncio.to_thread(prepare)
         try:
-            python = await self._python(run, prepared.requirements, log)
-        except MakingInterruptedError as interrupted:
-            self._not_started(run, task, interrupted.problem)
+            attempt = await self._attempts.start(run, task, number, now)
+        except (NotStartedError, MakingInterruptedError) as error:
+            self._not_started(run, task, error.problem)
             return
-        # A task that the warm parent has died with starts alone from then on: so the one at fault takes no other along.
-        alone = self._one_by_one if run.not_started[task.path] else contextlib.nullcontext()
-        try:
-            async with alone:
-                pid = await self._executor(python).start(prepared.work)
-            born = created(pid)
-        except NotStartedError:
-            known, born = _claimed(directory)
-            if known is None:
-                self._not_started(run, task, "the warm parent died")
-                return
-            pid = known
-        transitions.record_process(self.database, run.id, task.path, number, pid=pid, process_created=born)
-        run.attempts[task.path] = Attempt(
-            task, number, directory, pid, born,
-            deadline=self._deadline(run, task, started), container=prepared.container,
-        )  # fmt: skip
-
-    async def _python(self, run: LiveRun, wanted: Requirements, log: Path) -> Path | None:
-        """The interpreter of the environment that has these packages; None: this one. Raises as `python_for`."""
-        if not wanted.packages:
-            return None
-        return await asyncio.to_thread(
-            environments.python_for, self.home, wanted, tell=partial(_note, log),
-            stopped=lambda: run.ending or self._closing,
-        )  # fmt: skip
-
-    def _deadline(self, run: LiveRun, task: ReadyTask, started: float) -> float | None:
-        """When a task that started then has to be finished, in unix seconds."""
-        label = run.document.spec.components[task.component].executor_label
-        seconds = platform.timeout_seconds(platform.executor_config(run.document.platform, label))
-        return started + seconds if seconds is not None else None
-
-    def _container_of(self, run: LiveRun, task: ReadyTask, number: int) -> str:
-        """The name of the container that an attempt runs in; "" when it is none."""
-        container = run.document.executor_of(task.component).container
-        if run.context.options.run_on_host or components.python_component(container) is not None:
-            return ""
-        return containers.container_name(run.id, task.path, number)
-
-    def _kill(self, attempt: Attempt) -> None:
-        """End an attempt with all that it has started."""
-        kill_session(attempt.pid, attempt.process_created)
-        self._remove(attempt.container)
-
-    def _clear_away(self, run: LiveRun, attempt: Attempt) -> None:
-        """End what is left of an attempt whose process was killed."""
-        self._remove(attempt.container)
-        if attempt.status is None:
-            # No warm parent was there to do it.
-            end_leftovers(run.id, {attempt.task.path: (attempt.pid, attempt.directory)})
-
-    def _remove(self, container: str) -> None:
-        engine = containers.find() if container else None
-        if engine is not None:
-            engine.remove(container)
+        transitions.record_process(
+            self.database, run.id, task.path, number, pid=attempt.pid, process_created=attempt.process_created
+        )
+        run.attempts[task.path] = attempt
 
     def _not_started(self, run: LiveRun, task: ReadyTask, why: str) -> None:
         """Queue a task again that did not come to its start; one of which that is true each time is at fault itself."""
@@ -440,20 +345,6 @@ class Engine:
         if run.not_started[task.path] >= MAX_NOT_STARTED:
             raise HeadraceError(f"{why} {MAX_NOT_STARTED} times when it was to start the task")
         self._lost(run, task.path)
-
-    def _executor(self, python: Path | None) -> WarmExecutor:
-        """The warm parent of an environment."""
-        if python not in self._executors:
-            self._executors[python] = WarmExecutor(self._on_exit, python)
-        return self._executors[python]
-
-    async def _environment(self, run: LiveRun, task: ReadyTask, container: Any) -> dict[str, str]:
-        threads = run.claims[task.path].environment if task.path in run.claims else {}
-        tracked = await asyncio.to_thread(self.tracked, run.id, task.path) if run.plugins else {}
-        checkpoints = str(run.folder / task.path / work.CHECKPOINTS)
-        own = {"HEADRACE_TASK": task.path, work.CHECKPOINTS_VARIABLE: checkpoints}
-        given = {**self.environment, **run.environment, **threads, **tracked, **own}
-        return work.task_environment(given, run.document.spec.components[task.component], container)
 
     # Ends
 
@@ -472,28 +363,11 @@ class Engine:
                 self._work_on(run, attempt.task, self._commit(run, attempt))
             elif attempt.deadline is not None and self.clock.now() > attempt.deadline:
                 attempt.problem = "it took longer than it may (activeDeadlineSeconds)"
-                self._kill(attempt)
+                self._attempts.kill(attempt)
 
     async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
-        task = attempt.task
-        if not (attempt.directory / RESULT_FILE).exists():
-            await asyncio.to_thread(self._clear_away, run, attempt)
-        result = _result(attempt)
-        if attempt.problem:
-            self._failed(run, task, attempt.problem)
-            return
-        if result["exit_code"] != 0:
-            freed = await asyncio.to_thread(free_when_full, attempt.directory)
-            in_container = attempt.container and result["exit_code"] > 0
-            problem = containers.told(result["exit_code"]) if in_container else result["error"]
-            self._failed(run, task, problem + freed)
-            return
-        component = run.document.spec.components[task.component]
-        given = executor_input(task, component, attempt.directory)
-        read = partial(read_outputs, component, given, attempt.directory)
-        # Artifacts are digested, which may take long.
-        outputs = await asyncio.to_thread(read) if component.output_definitions.artifacts else read()
-        self._succeeded(run, task, outputs)
+        outputs = await self._attempts.outputs(run, attempt)
+        self._succeeded(run, attempt.task, outputs)
         checkpoints = attempt.directory.parent / work.CHECKPOINTS
         with contextlib.suppress(OSError):
             # Mostly there are none, and then what comes next need not wait for a thread.
@@ -570,7 +444,7 @@ class Engine:
         """End what a run has started, and then the run."""
         run.ending = True
         for attempt in run.attempts.values():
-            self._kill(attempt)
+            self._attempts.kill(attempt)
         if run.starting:
             return
         end_leftovers(run.id, {path: (attempt.pid, attempt.directory) for path, attempt in run.attempts.items()})
@@ -579,35 +453,3 @@ class Engine:
         transitions.cancel_tasks(self.database, run.id, now)
         transitions.finish_run(self.database, run.id, state.value, outputs={}, message=message, at=now)
         self.runs.pop(run.id, None)
-
-
-def log_path(home: Home, run_id: str, path: str, attempt: int) -> Path:
-    """Where an attempt's output goes."""
-    return home.logs / "runs" / run_id / f"{path.replace('/', '.')}.{attempt}.log"
-
-
-def _note(log: Path, line: str) -> None:
-    """A line of the engine's own in a task's log."""
-    with log.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
-
-
-def _claimed(directory: Path) -> tuple[int | None, float]:
-    """The process that does the attempt in `directory`, though nobody was told of it; (None, 0.0): none, ever."""
-    directory.mkdir(parents=True, exist_ok=True)
-    return claim(str(directory), None)
-
-
-def _result(attempt: Attempt) -> dict[str, Any]:
-    try:
-        result: dict[str, Any] = json.loads((attempt.directory / RESULT_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        import signal
-
-        status = attempt.status
-        if status is not None and status < 0:
-            name = signal.Signals(-status).name
-            hint = " (the machine may be out of memory)" if name == "SIGKILL" else ""
-            return {"exit_code": status, "error": f"the task's process was killed by {name}{hint}"}
-        return {"exit_code": 1, "error": "the task's process ended without a result"}
-    return result

@@ -9,7 +9,7 @@ from typing import Any
 
 from headrace.clock import rfc3339
 from headrace.errors import NotFoundError
-from headrace.runs.engine import log_path
+from headrace.runs.attempts import log_path
 from headrace.runs.packages import spec_json
 from headrace.store.database import Database
 from headrace.store.home import Home

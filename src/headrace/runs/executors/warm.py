@@ -130,7 +130,7 @@ class WarmExecutor:
         await process.wait()
         for forked in self._waiting.values():
             if not forked.done():
-                forked.set_exception(NotStartedError("the warm parent died before it could start the task"))
+                forked.set_exception(NotStartedError("the warm parent died"))
         self._waiting.clear()
 
 
