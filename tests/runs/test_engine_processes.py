@@ -156,6 +156,29 @@ def test_one_engine_drives_many_runs_and_each_step_once(runner, compiled, engine
     assert sorted(journal.read_text().splitlines()) == sorted(f"run {n}" for n in range(6) for _ in range(2))
 
 
+@dsl.pipeline
+def looping(journal: str):
+    with dsl.ParallelFor(["x", "x"]) as name:
+        step(journal=journal, name=name)
+
+
+def test_a_run_that_begins_with_a_loop_and_finds_every_place_taken_has_its_turn(runner, compiled, engine, tmp_path):
+    parameters = {"journal": str(tmp_path / "journal")}
+    created = [runner.create(compiled(looping), parameters, caching=False) for _ in range(3)]
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = asyncio.create_task(engine(parallel=1).serve(stop))
+        try:
+            await _until(lambda: all(runner.result(one).state == "SUCCEEDED" for one in created))
+        finally:
+            stop.set()
+            await serving
+
+    asyncio.run(scenario())
+    assert (tmp_path / "journal").read_text() == "x\n" * 6
+
+
 def test_two_engines_share_the_runs_and_do_none_twice(runner, compiled, engine, database, tmp_path):
     journal = tmp_path / "journal"
     created = [

@@ -219,7 +219,8 @@ class Engine:
             # Whatever ends first wakes the loop.
             return
         run.changed = False
-        planned = run.plan(limit=free + len(run.starting) + len(run.pending))
+        # One more than fits tells that something waits.
+        planned = run.plan(limit=max(free, 1) + len(run.starting) + len(run.pending))
         if planned.root.final and not run.busy:
             self._finish(run, planned)
             return
