@@ -220,7 +220,7 @@ class Engine:
             return
         run.changed = False
         # One more than fits tells that something waits.
-        planned = run.plan(limit=max(free, 1) + len(run.starting) + len(run.pending))
+        planned = run.plan(limit=free + 1 + len(run.starting) + len(run.pending))
         if planned.root.final and not run.busy:
             self._finish(run, planned)
             return
