@@ -103,10 +103,11 @@ class Attempts:
             _remove(attempt.container)
         return attempt, there
 
-    def kill(self, attempt: Attempt) -> None:
+    async def kill(self, attempt: Attempt) -> None:
         """End an attempt with all that it has started."""
         kill_session(attempt.pid, attempt.process_created)
-        _remove(attempt.container)
+        if attempt.container:
+            await asyncio.to_thread(_remove, attempt.container)
 
     async def outputs(self, run: LiveRun, attempt: Attempt) -> Outputs:
         """What an attempt that has ended gave.

@@ -111,8 +111,8 @@ class Engine:
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
-            for attempt in run.attempts.values():
-                self._attempts.kill(attempt)
+            for attempt in list(run.attempts.values()):
+                await self._attempts.kill(attempt)
             with self._disk_willing(run):
                 transitions.requeue_run(self.database, run.id, owner=self.id, at=self.clock.now())
         await self._attempts.close()
@@ -205,12 +205,13 @@ class Engine:
             self.runs.pop(run.id, None)
             return
         if known["state"] == "CANCELING":
-            self._break_off(run, State.CANCELED, "")
+            await self._break_off(run, State.CANCELED, "")
             return
         if run.timeout is not None and self.clock.now() - run.started_at > run.timeout:
-            self._break_off(run, State.FAILED, f"the run took longer than {run.timeout:g} s (activeDeadlineSeconds)")
+            problem = f"the run took longer than {run.timeout:g} s (activeDeadlineSeconds)"
+            await self._break_off(run, State.FAILED, problem)
             return
-        self._watch(run)
+        await self._watch(run)
         self._read_gates(run)
         if not run.changed and not self._backoff_over(run):
             return
@@ -356,7 +357,7 @@ class Engine:
                     attempt.status = status
                     self._wake.set()
 
-    def _watch(self, run: LiveRun) -> None:
+    async def _watch(self, run: LiveRun) -> None:
         """Commit attempts that ended: those that the warm parent told of, and those that are found dead."""
         for attempt in list(run.attempts.values()):
             if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
@@ -364,7 +365,7 @@ class Engine:
                 self._work_on(run, attempt.task, self._commit(run, attempt))
             elif attempt.deadline is not None and self.clock.now() > attempt.deadline:
                 attempt.problem = "it took longer than it may (activeDeadlineSeconds)"
-                self._attempts.kill(attempt)
+                await self._attempts.kill(attempt)
 
     async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
         outputs = await self._attempts.outputs(run, attempt)
@@ -441,11 +442,11 @@ class Engine:
         now = self.clock.now()
         return any(run.not_before.get(path, 0) <= now and path not in run.starting for path in run.pending)
 
-    def _break_off(self, run: LiveRun, state: State, message: str) -> None:
+    async def _break_off(self, run: LiveRun, state: State, message: str) -> None:
         """End what a run has started, and then the run."""
         run.ending = True
-        for attempt in run.attempts.values():
-            self._attempts.kill(attempt)
+        for attempt in list(run.attempts.values()):
+            await self._attempts.kill(attempt)
         if run.starting:
             return
         end_leftovers(run.id, {path: (attempt.pid, attempt.directory) for path, attempt in run.attempts.items()})
