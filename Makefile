@@ -9,7 +9,10 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 GOLDENS ?= ../pipelines/test_data/sdk_compiled_pipelines/valid
 CASES ?= ../shared/conformance/kfp
 
-.PHONY: help setup demo test crash conformance conformance-sdk lint format docs serve clean
+# Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
+BENCH ?=
+
+.PHONY: help setup demo test crash conformance conformance-sdk bench-runs lint format docs serve clean
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
@@ -17,6 +20,7 @@ help:
 	@echo "make conformance GOLDENS=DIR   KFP's own compiled pipelines: DIR is test_data/sdk_compiled_pipelines/valid of a clone"
 	@echo "make conformance-sdk   the KFP SDK's own tests of local execution, run by Headrace"
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
+	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
 	@echo "make serve   the server, on the project in this folder"
@@ -41,6 +45,9 @@ conformance-sdk: setup
 
 crash: setup
 	PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+bench-runs: setup
+	$(BIN)/python -m bench $(BENCH)
 
 lint: setup
 	$(BIN)/ruff check .
