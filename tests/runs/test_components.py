@@ -65,6 +65,7 @@ def f():
 def test_only_libraries_that_are_safe_to_fork_are_imported_beforehand():
     found = components.PythonComponent(CODE, "f", Requirements())
     assert found.imports == ("mlflow.sklearn", "numpy", "pandas", "sklearn.linear_model")
+    assert found.preload == (*found.imports, "pandas.io.parquet", "pyarrow.dataset", "pyarrow.parquet")
     assert {name.partition(".")[0] for name in found.imports} <= set(components.PRELOADABLE)
 
 

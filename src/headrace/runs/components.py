@@ -16,6 +16,8 @@ PRELOADABLE = (
     "great_expectations", "joblib", "lightgbm", "mlflow", "numpy", "onnxruntime", "pandas", "pyarrow", "scipy",
     "sklearn", "xgboost",
 )  # fmt: skip
+# What a library imports at its first use only, which is in every task.
+_AT_FIRST_USE = {"pandas": ("pandas.io.parquet", "pyarrow.dataset", "pyarrow.parquet")}
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class PythonComponent:
     def imports(self) -> tuple[str, ...]:
         """Modules below PRELOADABLE that the code imports anywhere, sorted."""
         return _imports(self.code)
+
+    @property
+    def preload(self) -> tuple[str, ...]:
+        """What is imported before its tasks' processes are forked; a module that is not there is not missed."""
+        later = (module for name in self.imports for module in _AT_FIRST_USE.get(name, ()))
+        return tuple(dict.fromkeys((*self.imports, *later)))
 
 
 def python_component(container: Any) -> PythonComponent | None:

@@ -122,16 +122,20 @@ def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
 
 def _preload(modules: list[str]) -> None:
     """Import what the task will import, so that the next one finds it here. The task reports what cannot be."""
-    fresh = [name for name in modules if name not in sys.modules]
+    fresh = [name for name in modules if name not in _tried]
     for name in fresh:
+        _tried.add(name)
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     if fresh:
         _freeze()
 
 
+_tried: set[str] = set()
+
+
 def _freeze() -> None:
-    """What is here is here to stay: a child whose collector went over it would copy it all."""
+    """Keep what is there out of garbage collections, which would have each task copy the memory that it shares."""
     gc.collect()
     gc.freeze()
 
