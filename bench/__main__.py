@@ -59,7 +59,10 @@ def measure(results: dict[str, Any], sizes: Sizes, only: str, tools: str, file: 
         }
         for row in rows:
             print(row, file=sys.stderr, flush=True)
-            results["rows"][row] = bench.row(row)
+            found = bench.row(row)
+            # Tools that are not measured now keep what was measured before.
+            found["samples"] = results["rows"].get(row, {"samples": {}})["samples"] | found["samples"]
+            results["rows"][row] = found
             file.write_text(json.dumps(results, indent=1) + "\n")
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -50,7 +50,7 @@ def _install(folder: Path, python: Path, packages: list[str]) -> str:
     uv = shutil.which("uv") or str(Path(".tools/bin/uv").resolve())
     quiet = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
     for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
+        [uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, str(folder)],
         [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *packages],
     ):
         done = subprocess.run(command, env=quiet, capture_output=True, text=True, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,7 +57,7 @@ class Bench:
         return {"date": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)), "load": load, "samples": samples}
 
     def chain(self) -> dict[str, list[Sample]]:
-        return self._interleaved(lambda tool: Ask("chain", timed.TASKS, self._rounds(tool), once=not tool.warm))
+        return self._interleaved(lambda tool: self._ask(tool, "chain", timed.TASKS, self._rounds(tool)))
 
     def cold(self) -> dict[str, list[Sample]]:
         once = Ask("chain", timed.TASKS, once=True)
@@ -66,7 +67,7 @@ class Bench:
         for number in range(1 + self.sizes.repeat):
             for tool in self.tools:
                 for suffix, ask in asks.items():
-                    few = tool.slow and number > 2
+                    few = tool.slow and number > 1
                     if (suffix and tool.name != "headrace") or few or _given_up(found[tool.name + suffix]):
                         continue
                     sample = self._sample(tool, ask)
@@ -79,7 +80,8 @@ class Bench:
         for size in self.sizes.wide:
             for tool in self.tools:
                 before = found.get(f"{tool.name}@{self.sizes.wide[0]}")
-                ask = Ask("wide", size, rounds=3 if tool.name == "headrace" and size <= 100 else 1, once=not tool.warm)
+                rounds = 3 if tool.name == "headrace" and size <= 100 else 1
+                ask = self._ask(tool, "wide", size, rounds)
                 found[f"{tool.name}@{size}"] = [self._wide(tool, ask, before)]
         return found
 
@@ -88,9 +90,7 @@ class Bench:
         if before is not None:
             if "problem" in before[0]:
                 return before[0]
-            runs = 1 if ask.once else 2
-            expected = before[0]["wall"] / (1 if ask.once else 1 + len(before[0]["answer"]["walls"])) * runs
-            expected *= ask.tasks / self.sizes.wide[0]
+            expected = before[0]["wall"] * ask.tasks / self.sizes.wide[0]
             if expected > self.sizes.limit and tool.name != "headrace":
                 return {
                     "problem": f"not tried: at its speed with {self.sizes.wide[0]} it takes {expected / 60:.0f} min"
@@ -98,10 +98,12 @@ class Bench:
         return self._sample(tool, ask)
 
     def cached(self) -> dict[str, list[Sample]]:
-        return self._interleaved(lambda tool: Ask("cached", timed.TASKS, self._rounds(tool)))
+        return self._interleaved(lambda tool: self._ask(tool, "cached", timed.TASKS, self._rounds(tool)))
 
     def frame(self) -> dict[str, list[Sample]]:
-        return self._interleaved(lambda tool: Ask("frame", timed.TASKS, 2, once=not tool.warm), repeat=1)
+        return self._interleaved(
+            lambda tool: self._ask(tool, "frame", timed.TASKS, min(2, self._rounds(tool))), repeat=1
+        )
 
     def many(self) -> dict[str, list[Sample]]:
         found = {}
@@ -112,6 +114,9 @@ class Bench:
                     found[f"headrace@{count}"] = [self._sample(tool, Ask("many", count, 4 * self.sizes.rounds), state)]
         return found
 
+    def _ask(self, tool: Tool, row: str, tasks: int, rounds: int) -> Ask:
+        return Ask(row, tasks, rounds, once=not tool.warm, warm_up=0 if tool.slow else 1)
+
     def _rounds(self, tool: Tool) -> int:
         return 1 if tool.slow else self.sizes.rounds
 
@@ -120,7 +125,7 @@ class Bench:
         found: dict[str, list[Sample]] = defaultdict(list)
         for number in range(repeat or self.sizes.repeat):
             for tool in self.tools:
-                if _given_up(found[tool.name]) or (tool.slow and number > 1):
+                if _given_up(found[tool.name]) or (tool.slow and number):
                     continue
                 found[tool.name].append(self._sample(tool, ask(tool)))
         return found
@@ -143,7 +148,7 @@ class Bench:
         if sample["code"] is None:
             return {**sample, "problem": f"took longer than {self.sizes.limit:g} s"}
         if sample["code"] != 0:
-            return {**sample, "problem": f"failed: {next((li for li in reversed(lines) if li.strip()), '')[:200]}"}
+            return {**sample, "problem": f"failed: {_last(lines)}"}
         told = next((line for line in lines if line.startswith(timed.ANSWER)), None)
         if told is not None:
             return {**sample, "answer": json.loads(told.removeprefix(timed.ANSWER))}
@@ -152,11 +157,11 @@ class Bench:
 
     def _run(self, tool: Tool, ask: Ask, command: list[str], state: Path) -> Sample:
         limit = str(self.sizes.limit * (8 if tool.name == "headrace" else 1))
+        variables = environment(tool, ask, state, self.environments[tool.name].python)
         measure = [sys.executable, "-I", "-S", str(Path(__file__).parent / "measure.py"), limit, str(state / "log")]
         done = subprocess.run(
-            [*measure, *command], cwd=state, env=environment(tool, ask, state), capture_output=True, text=True,
-            check=True,
-        )  # fmt: skip
+            [*measure, *command], cwd=state, env=variables, capture_output=True, text=True, check=True
+        )
         sample: Sample = json.loads(done.stdout)
         return sample
 
@@ -178,6 +183,12 @@ def _environment(tool: Tool) -> Environment:
 
         return Environment(Path(sys.executable), headrace.__version__)
     return environments.make(tool.peer)
+
+
+def _last(lines: list[str]) -> str:
+    """The last line of a log, as plain text."""
+    text = next((line for line in reversed(lines) if line.strip()), "")
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)[:200].replace("|", "/")
 
 
 def _given_up(samples: Iterable[Sample]) -> bool:

@@ -21,6 +21,7 @@ class Ask:
     tasks: int
     rounds: int = 1
     once: bool = False
+    warm_up: int = 1
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Tool:
 
 def _script(name: str) -> Callable[[str, Ask, Path], list[str]]:
     def command(python: str, ask: Ask, documents: Path) -> list[str]:
-        more = ["--once"] if ask.once else ["--rounds", str(ask.rounds)]
+        more = ["--once"] if ask.once else ["--rounds", str(ask.rounds), "--warm-up", str(ask.warm_up)]
         return [python, str(PEERS / name), ask.row, "--tasks", str(ask.tasks), *more]
 
     return command
@@ -68,9 +69,10 @@ def _airflow(python: str, ask: Ask, documents: Path) -> list[str]:
     return [str(Path(python).parent / "airflow"), "dags", "test", ask.row]
 
 
-def environment(tool: Tool, ask: Ask, state: Path) -> dict[str, str]:
-    """The variables of a run: state of its own, nothing told to anybody, servers only where the tool starts them."""
+def environment(tool: Tool, ask: Ask, state: Path, python: Path) -> dict[str, str]:
+    """The variables of a run: its environment activated, state of its own, nothing told to anybody."""
     named = {
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "HOME": str(state),
         "BENCH_STAMPS": str(state / "stamps"),
         "BENCH_FLOW": ask.row,
@@ -78,7 +80,7 @@ def environment(tool: Tool, ask: Ask, state: Path) -> dict[str, str]:
         "PYTHONPATH": f"{PEERS}{os.pathsep}{ROOT}" if tool.peer else str(ROOT),
         "DO_NOT_TRACK": "1",
     }
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("LANG", "LC_ALL", "TMPDIR") if name in os.environ}
     filled = {name: value.replace("STATE", str(state)) for name, value in tool.environment.items()}
     return {**kept, **named, **filled}
 

@@ -100,6 +100,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("row", choices=["chain", "wide", "cached", "frame"])
     parser.add_argument("--tasks", type=int, default=TASKS)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--warm-up", type=int, default=1)
     parser.add_argument("--once", action="store_true")
     return parser.parse_args()
 
@@ -111,4 +112,4 @@ def main(works: dict[str, Callable[[int], Any]]) -> None:
     if asked.once:
         work(asked.tasks)
     else:
-        answer(measured(lambda: work(asked.tasks), asked.rounds))
+        answer(measured(lambda: work(asked.tasks), asked.rounds, asked.warm_up))

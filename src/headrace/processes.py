@@ -9,7 +9,6 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from functools import cache
-from pathlib import Path
 
 import psutil
 
@@ -27,10 +26,17 @@ def created(pid: int) -> float:
     like another one, and its task would be done a second time. Elsewhere they count from 1970.
     """
     if _LINUX:
+        # Every task's process does this: plain calls touch less of the memory that it shares.
         try:
-            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
+            stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+        except FileNotFoundError:
             return 0.0
+        try:
+            fields = os.read(stat, 4096).rpartition(b")")[2].split()
+        except ProcessLookupError:
+            return 0.0
+        finally:
+            os.close(stat)
         return int(fields[19]) / os.sysconf("SC_CLK_TCK")
     try:
         return float(psutil.Process(pid).create_time())

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
 import importlib
 import importlib.util
@@ -28,6 +29,7 @@ import subprocess
 import sys
 import time
 import traceback
+import types
 from typing import Any, NoReturn
 
 RESULT_FILE = "result.json"
@@ -110,6 +112,7 @@ def main() -> None:
 
 def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
     _preload(request["preload"])
+    _compiled(request["code"])
     pid = os.fork()
     if pid == 0:
         signal.set_wakeup_fd(-1)
@@ -252,11 +255,10 @@ def _run(command: list[str]) -> dict[str, Any]:
 
 
 def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
-    from kfp.dsl import executor, utils
+    from kfp.dsl import executor
 
     try:
-        module = utils.load_module(module_name=CODE_FILE.removesuffix(".py"), module_directory=directory)
-        function = getattr(module, request["function"])
+        function = getattr(_module(directory, request["code"]), request["function"])
         runner = executor.Executor(executor_input=request["input"], function_to_execute=function)
         # The SDK takes an empty list of artifacts for none at all.
         lists = request["input"]["inputs"]["artifacts"]
@@ -269,6 +271,34 @@ def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
         _print_from(os.path.join(directory, CODE_FILE), error)
         return {"exit_code": 1, "error": _one_line(error)}
     return {"exit_code": 0, "error": ""}
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(code: str) -> types.CodeType | None:
+    """A component's code; None when it is none. The parent compiles it, and the tasks of a component find it here."""
+    try:
+        return compile(code, CODE_FILE, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _module(directory: str, code: str) -> types.ModuleType:
+    """The component's file as a module, as `kfp.dsl.utils.load_module` makes it; may raise what its code raises."""
+    file = os.path.join(directory, CODE_FILE)
+    spec = importlib.util.spec_from_file_location(CODE_FILE.removesuffix(".py"), file)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    sys.path.insert(0, directory)
+    compiled = _compiled(code)
+    exec(_placed(compiled, file) if compiled else compile(code, file, "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def _placed(code: types.CodeType, file: str) -> types.CodeType:
+    """The code, and all in it, as if compiled from this file: tracebacks and `inspect` look there."""
+    consts = tuple(_placed(const, file) if isinstance(const, types.CodeType) else const for const in code.co_consts)
+    return code.replace(co_filename=file, co_consts=consts)
 
 
 def _print_from(code_file: str, error: BaseException) -> None:
