@@ -329,4 +329,5 @@ def test_a_loop_has_one_line_and_what_fails_in_it_one_of_its_own(headrace):
     assert re.search(r"✓ for-loop-\d/\*/check +4 times, .*, 4 from cache", headrace("run", "loop.py").stdout)
     failed = headrace("run", "loop.py", "-p", "bad=3", "--no-cache").stdout
     assert re.search(r"✗ for-loop-\d/2/check", failed)
-    assert re.search(r"✓ for-loop-\d/\*/check +3 times, ", failed)
+    # Whether the fourth had begun by the time the third failed is left to the machine.
+    assert re.search(r"✓ for-loop-\d/\*/check +[23] times, ", failed)

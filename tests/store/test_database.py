@@ -1,9 +1,10 @@
+import contextlib
 import threading
 
 import pytest
 
 from headrace.errors import StorageError, UsageError
-from headrace.store.database import Database
+from headrace.store.database import Database, connect
 from headrace.store.migrations import migrate
 
 
@@ -27,6 +28,39 @@ def test_writers_in_many_threads_take_turns(tmp_path):
     row = database.one("SELECT n FROM counter")
     database.close()
     assert row["n"] == 100
+
+
+def test_many_may_open_a_new_file_at_the_same_time(tmp_path):
+    """SQLite itself refuses all but one of those that make it a WAL file together."""
+    for number in range(20):
+        file, together, modes = tmp_path / f"{number}.db", threading.Barrier(8), []
+
+        def opened(file=file, together=together, modes=modes):
+            together.wait()
+            with contextlib.closing(connect(file)) as connection:
+                modes.append(connection.execute("PRAGMA journal_mode").fetchone()[0])
+                connection.execute("CREATE TABLE IF NOT EXISTS t (n INTEGER)")
+
+        threads = [threading.Thread(target=opened) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert modes == ["wal"] * 8
+
+
+def test_what_others_keep_locked_is_said_with_the_remedy_and_leaves_no_transaction_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("headrace.store.database.BUSY_SECONDS", 0.05)
+    database = Database(tmp_path / "headrace.db")
+    with contextlib.closing(connect(database.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageError, match="Another program keeps it locked"), database.transaction():
+            pytest.fail("the transaction has begun")
+        other.execute("ROLLBACK")
+    with database.transaction() as connection:
+        connection.execute("CREATE TABLE t (n INTEGER)")
+    assert database.query("SELECT * FROM t") == []
+    database.close()
 
 
 def test_a_path_that_cannot_be_opened_names_itself_and_the_remedy(tmp_path):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.store.database import connect
 from headrace.store.home import Home
 
 FLUSH_SECONDS = 0.25
@@ -118,10 +119,7 @@ def label_counts(home: Home, service: str, since: float = 0.0) -> dict[str, Labe
 
 
 def _open(file: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(file, isolation_level=None, timeout=15)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
+    connection = connect(file)
     connection.executescript(_SCHEMA)
     return connection
 

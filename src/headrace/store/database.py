@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,44 @@ from typing import Any
 
 from headrace.errors import StorageError, UsageError
 
-BUSY_TIMEOUT_MS = 15_000
-_DISK_ERRORS = ("SQLITE_FULL", "SQLITE_IOERR")
+BUSY_SECONDS = 15.0
+_REMEDIES = {
+    "SQLITE_FULL": "Free space on its disk, or set HEADRACE_HOME to another folder.",
+    "SQLITE_IOERR": "Free space on its disk, or set HEADRACE_HOME to another folder.",
+    "SQLITE_BUSY": "Another program keeps it locked: end what holds it, for example an open sqlite3 shell or a backup.",
+}
 Parameters = Sequence[Any] | Mapping[str, Any]
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in WAL mode, which every thread may use, and which waits for its turn to write.
+
+    Raises:
+        sqlite3.Error: the file cannot be opened, or others have kept it locked for 15 seconds.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+    connection.row_factory = sqlite3.Row
+    try:
+        _use_wal(connection)
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """SQLite itself does not wait here: of two that open a new file at the same time, one is told that it is locked."""
+    give_up = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class Database:
@@ -40,11 +76,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            connection.row_factory = sqlite3.Row
-            connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
+            connection = connect(self.path)
             connection.execute("PRAGMA foreign_keys=ON")
         except sqlite3.Error as error:
             raise UsageError(
@@ -59,34 +91,41 @@ class Database:
         """A write transaction (BEGIN IMMEDIATE): commits, or rolls back when the block raises. Not reentrant.
 
         Raises:
-            StorageError: the disk does not take it; nothing of it was written.
+            StorageError: the disk does not take it, or another keeps it locked; nothing of it was written.
         """
         connection = self._connection()
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            _roll_back(connection)
-            if not error.sqlite_errorname.startswith(_DISK_ERRORS):
+        with self._refusals("written"):
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                _roll_back(connection)
                 raise
-            raise StorageError(
-                f"the state could not be written: {error}",
-                where=str(self.path),
-                remedy="Free space on its disk, or set HEADRACE_HOME to another folder.",
-            ) from error
-        except BaseException:
-            _roll_back(connection)
-            raise
 
     def query(self, sql: str, parameters: Parameters = ()) -> list[sqlite3.Row]:
-        """All rows of a read."""
-        return self._connection().execute(sql, parameters).fetchall()
+        """All rows of a read. Raises StorageError when the disk does not give them."""
+        with self._refusals("read"):
+            return self._connection().execute(sql, parameters).fetchall()
 
     def one(self, sql: str, parameters: Parameters = ()) -> sqlite3.Row | None:
-        """The first row of a read, or None."""
-        row: sqlite3.Row | None = self._connection().execute(sql, parameters).fetchone()
+        """The first row of a read, or None. Raises StorageError when the disk does not give it."""
+        with self._refusals("read"):
+            row: sqlite3.Row | None = self._connection().execute(sql, parameters).fetchone()
         return row
+
+    @contextmanager
+    def _refusals(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            # An extended name begins with the plain one: SQLITE_IOERR_WRITE, SQLITE_BUSY_SNAPSHOT.
+            remedy = next((text for name, text in _REMEDIES.items() if error.sqlite_errorname.startswith(name)), None)
+            if remedy is None:
+                raise
+            raise StorageError(
+                f"the state could not be {done}: {error}", where=str(self.path), remedy=remedy
+            ) from error
 
     def close(self) -> None:
         """Close the connections of all threads; the next use opens them anew."""
