@@ -57,6 +57,29 @@ def test_references_that_lead_nowhere_are_named(tasks, named):
     assert f'refers to "{named}"' in _refusal(_document(tasks))
 
 
+@pytest.mark.parametrize(
+    ("output", "field"),
+    [
+        ({"parameters": {"n": {"valueFromParameter": {"producerSubtask": "nobody"}}}}, "parameters.n"),
+        (
+            {"parameters": {"n": {"valueFromOneof": {"parameterSelectors": [
+                {"producerSubtask": "a"}, {"producerSubtask": "nobody"}]}}}},
+            "parameters.n",
+        ),
+        ({"artifacts": {"m": {"artifactSelectors": [{"producerSubtask": "nobody"}]}}}, "artifacts.m"),
+    ],
+)  # fmt: skip
+def test_outputs_of_a_task_that_is_not_there_are_refused(output, field):
+    group = {"comp-group": {"dag": {"tasks": {"a": _task()}, "outputs": output}}}
+    told = _refusal(_document({"g": _task("comp-group")}, group))
+    assert f'components.comp-group.dag.outputs.{field}: refers to "nobody", which the document does not hold' in told
+
+
+def test_a_loop_over_an_artifact_that_it_is_not_given_is_refused():
+    loop = {**_task(), "artifactIterator": {"items": {"inputArtifact": "data"}, "itemInput": "one"}}
+    assert 'root.dag.tasks.a.artifactIterator: refers to "data"' in _refusal(_document({"a": loop}))
+
+
 @pytest.mark.parametrize("text", ["a: [", "just text", "pipelineInfo: {name: p}", "pipelineInfo: {nome: p}"])
 def test_what_is_no_compiled_pipeline_is_refused(text):
     assert _refusal(text)

@@ -9,7 +9,7 @@ import contextlib
 import graphlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
@@ -241,6 +241,12 @@ def _check_component(document: PipelineDocument, path: str, component: Any) -> N
         for producer in dependencies(task):
             if producer not in component.dag.tasks:
                 raise _dangling(document, field, producer)
+        items = task.artifact_iterator.items.input_artifact
+        if items and items not in task.inputs.artifacts:
+            raise _dangling(document, f"{field}.artifactIterator", items)
+    for name, producer in _output_producers(component.dag.outputs):
+        if producer not in component.dag.tasks:
+            raise _dangling(document, f"{path}.dag.outputs.{name}", producer)
     waits = {name: dependencies(task) for name, task in component.dag.tasks.items()}
     _refuse_cycle(document, f"{path}.dag.tasks", waits, "waits for itself")
 
@@ -260,6 +266,17 @@ def _refuse_cycle(document: PipelineDocument, field: str, edges: Mapping[str, It
 def _in_order(tasks: Mapping[str, Any]) -> list[tuple[str, Sequence[str]]]:
     waits = {name: sorted(dependencies(task)) for name, task in tasks.items()}
     return [(name, waits[name]) for name in graphlib.TopologicalSorter(waits).static_order()]
+
+
+def _output_producers(outputs: Any) -> Iterator[tuple[str, str]]:
+    """Where each output of a DAG is in the document, and the task that it is taken from."""
+    for name, spec in outputs.parameters.items():
+        selectors = [spec.value_from_parameter]
+        if spec.WhichOneof("kind") == "value_from_oneof":
+            selectors = list(spec.value_from_oneof.parameter_selectors)
+        yield from ((f"parameters.{name}", selector.producer_subtask) for selector in selectors)
+    for name, artifact in outputs.artifacts.items():
+        yield from ((f"artifacts.{name}", selector.producer_subtask) for selector in artifact.artifact_selectors)
 
 
 def dependencies(task: Any) -> set[str]:
