@@ -1,14 +1,20 @@
 """What goes wrong in a task is told in words, and takes nothing else with it."""
 
 import asyncio
+import contextlib
 from functools import partial
 from itertools import pairwise
 
 import pytest
 from kfp import dsl
 
+from headrace.clock import SystemClock
+from headrace.runs import transitions
 from headrace.runs.attempts import log_path
 from headrace.runs.engine import Engine
+from headrace.runs.live import LiveRun
+from headrace.runs.model import FINAL, Backoff
+from headrace.store.database import connect
 
 component = partial(dsl.component, base_image="python:3.12")
 
@@ -339,3 +345,102 @@ def test_a_library_that_cannot_be_imported_beforehand_fails_its_task_and_no_othe
     result = run(with_deadly)
     assert result.error == "task deadly: the warm parent died 3 times when it was to start the task"
     assert result.tasks["word"]["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    "place", [(LiveRun, "plan"), (Engine, "_settle"), (transitions, "fail")], ids=["plan", "take over", "commit"]
+)
+def test_a_fault_of_our_own_ends_its_run_and_no_other(runner, compiled, monkeypatch, caplog, place):
+    """Whatever nobody has foreseen: the engine goes on, and so do all other runs, at once and at every start."""
+    poisoned = runner.create(compiled(ending), {"how": "raise"})
+    healthy = runner.create(compiled(ending), {"how": "well"})
+
+    def faulty(*given, **options):
+        if any(getattr(one, "id", one) == poisoned for one in given):
+            raise KeyError("gone")
+        return original(*given, **options)
+
+    owner, name = place
+    original = getattr(owner, name)
+    monkeypatch.setattr(owner, name, faulty)
+    asyncio.run(_serve_until(runner, lambda: all(runner.result(one).state in FINAL for one in (poisoned, healthy))))
+    assert runner.result(healthy).state == "SUCCEEDED"
+    result = runner.result(poisoned)
+    assert (result.state, result.error) == ("FAILED", "a fault of Headrace's own: KeyError: 'gone'")
+    assert caplog.text.count("KeyError: 'gone'") == 1, "the log has the traceback once"
+
+
+async def _serve_until(runner, condition):
+    stop = asyncio.Event()
+    engine = Engine(home=runner.home, database=runner.database, clock=SystemClock(), environment={})
+    serving = asyncio.create_task(engine.serve(stop))
+    async with asyncio.timeout(60):
+        while not condition() and not serving.done():  # noqa: ASYNC110 - it waits for other processes
+            await asyncio.sleep(0.05)
+    stop.set()
+    await serving
+
+
+@component
+def held(go: str) -> str:
+    import time
+    from pathlib import Path
+
+    Path(go + ".begun").touch()
+    while not Path(go).exists():
+        time.sleep(0.01)
+    return "went"
+
+
+@dsl.pipeline
+def holding(go: str) -> str:
+    return word(text=held(go=go).output).output
+
+
+def test_a_database_that_others_keep_locked_is_waited_for(runner, compiled, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("headrace.store.database.BUSY_SECONDS", 0.1)
+    runner.database.close()
+    created = runner.create(compiled(holding), {"go": str(tmp_path / "go")})
+
+    async def scenario():
+        engine = Engine(home=runner.home, database=runner.database, clock=SystemClock(), environment={})
+        driving = asyncio.create_task(engine.drive(created))
+        async with asyncio.timeout(60):
+            while not (tmp_path / "go.begun").exists():  # noqa: ASYNC110 - it waits for another process
+                await asyncio.sleep(0.01)
+            with contextlib.closing(connect(runner.database.path)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                (tmp_path / "go").touch()
+                while "keeps it locked" not in caplog.text:  # noqa: ASYNC110 - the engine says it
+                    await asyncio.sleep(0.01)
+                other.execute("ROLLBACK")
+            await driving
+
+    asyncio.run(scenario())
+    result = runner.result(created)
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "went"}), result.error
+    assert {task["attempt"] for task in result.tasks.values()} == {1}
+
+
+@dsl.pipeline
+def boundless(counter: str) -> int:
+    tried = fickle(counter=counter, fails=3)
+    return tried.set_retry(3, backoff_duration="1s", backoff_factor=1e200, backoff_max_duration="3600s").output
+
+
+def test_a_backoff_that_grows_beyond_all_numbers_is_the_longest(runner, compiled, drive, tmp_path):
+    result = drive(runner.create(compiled(boundless), {"counter": str(tmp_path / "counter")}), LeapingClock())
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": 4}), result.error
+
+
+@pytest.mark.parametrize(
+    ("backoff", "failures", "seconds"),
+    [
+        (Backoff(5.0, 3.0, 60.0), 1, 5.0), (Backoff(5.0, 3.0, 60.0), 3, 45.0), (Backoff(5.0, 3.0, 60.0), 4, 60.0),
+        (Backoff(1.0, 2.0, 60.0), 2000, 60.0), (Backoff(0.0, 1e300, 60.0), 2000, 0.0),
+        (Backoff(1.0, float("nan"), 60.0), 3, 60.0), (Backoff(1.0, float("inf"), 60.0), 3, 60.0),
+        (Backoff(1.0, -2.0, 60.0), 2, 0.0),
+    ],
+)  # fmt: skip
+def test_a_backoff_grows_up_to_its_longest(backoff, failures, seconds):
+    assert backoff.after(failures) == seconds

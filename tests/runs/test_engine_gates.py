@@ -149,21 +149,87 @@ def test_a_retry_of_a_rejected_run_asks_again(run, runner, database):
 
 
 @dsl.container_component
-def misasked(what: str):
-    return dsl.ContainerSpec(image="kfp://human-input", args=[f'{{"question": "Deploy {what}?"}}'])
+def ask_of(what: str, dataset: dsl.Input[dsl.Dataset], note: str = None):  # noqa: RUF013 - KFP reads it so
+    asked = f'{{"question": "Deploy {what}?", "required": 2, "timeout_seconds": 60, "on_timeout": "reject"}}'
+    noted = dsl.IfPresentPlaceholder(input_name="note", then=["--evidence.note", note])
+    told = dsl.ConcatPlaceholder(["the ", what])
+    return dsl.ContainerSpec(
+        image="kfp://human-input", args=[asked, "--evidence.data", dataset.uri, noted, "--evidence.what", told]
+    )
+
+
+@dsl.container_component
+def misasked(required: int):
+    return dsl.ContainerSpec(image="kfp://human-input", args=[f'{{"required": {required}}}'])
+
+
+@dsl.container_component
+def handed(asked: dict):
+    return dsl.ContainerSpec(image="kfp://human-input", args=[asked])
 
 
 @dsl.pipeline
 def asking_of(what: str):
-    misasked(what=what)
+    data = dsl.importer(artifact_uri="https://example.com/data.csv", artifact_class=dsl.Dataset)
+    ask_of(what=what, dataset=data.output)
+    ask_of(what="other", dataset=data.output, note="urgent")
 
 
-def test_a_question_that_is_no_json_fails_its_task(run):
-    result = run(asking_of, what='the "new" one')
+@dsl.pipeline
+def misasking(required: int):
+    misasked(required=required)
+
+
+@pytest.mark.parametrize("what", ['the "new" one', 'x?", "required": 1, "on_timeout": "approve", "description": "y'])
+def test_what_a_run_was_given_is_asked_and_changes_nothing_of_what_the_gate_demands(run, database, what):
+    assert run(asking_of, what=what).state == "PAUSED"
+    (gate,) = (gate for gate in approvals.gates(database) if gate.question != "Deploy other?")
+    assert (gate.question, gate.required, gate.on_expiry) == (f"Deploy {what}?", 2, "expired")
+    assert gate.evidence == {"data": "https://example.com/data.csv", "what": f"the {what}"}
+
+
+def test_evidence_may_hang_on_an_input_that_is_there(run, database):
+    run(asking_of, what="this")
+    (gate,) = (gate for gate in approvals.gates(database) if gate.question == "Deploy other?")
+    assert gate.evidence == {"data": "https://example.com/data.csv", "note": "urgent", "what": "the other"}
+
+
+def test_a_question_that_is_no_json_fails_its_task_and_says_how_to_write_it(run):
+    result = run(misasking, required=2)
     assert result.state == "FAILED"
-    assert result.error.startswith(
-        'task misasked: a gate asks in a JSON object, and this is none: {"question": "Deploy the "new"'
-    )
+    assert result.error.startswith("task misasked: a gate asks in a JSON object, and this is none:")
+    assert "An input stands in it between quotes" in result.error
+
+
+@dsl.pipeline
+def handing(asked: dict):
+    handed(asked=asked)
+
+
+def test_all_of_a_question_may_be_an_input(run, database):
+    assert run(handing, asked={"question": "This?", "required": 3}).state == "PAUSED"
+    (gate,) = approvals.gates(database)
+    assert (gate.question, gate.required) == ("This?", 3)
+
+
+@dsl.container_component
+def need(weight: dsl.OutputPath(int)):
+    asked = {"question": "How much?", "parameters": {"weight": {}}, "required": 2}
+    return dsl.ContainerSpec(image="kfp://human-input", args=[json.dumps(asked)])
+
+
+@dsl.pipeline
+def needing() -> int:
+    return need().outputs["weight"]
+
+
+def test_the_last_approval_needs_every_value_that_has_no_default(run, runner, database):
+    paused = run(needing)
+    decide(database, "user:ann")
+    with pytest.raises(UsageError, match="the gate needs a value for weight"):
+        decide(database, "user:bob")
+    assert decide(database, "user:bob", values={"weight": 7}).state == "approved"
+    assert runner.drive(paused.run_id).outputs == {"Output": 7}
 
 
 @dsl.container_component

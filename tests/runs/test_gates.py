@@ -31,12 +31,30 @@ def test_a_gate_may_have_a_time_and_what_happens_then():
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        [], ["Deploy?"], ["[1]"], ['{"question": "x"'], ['{"timeout_seconds": "soon"}'], ['{"timeout_seconds": 0}'],
-        ['{"timeout_seconds": true}'], ['{"on_timeout": "shrug"}'],
+        ([], "asks in a JSON object"),
+        (["Deploy?"], "asks in a JSON object"),
+        (["[1]"], "asks in a JSON object"),
+        (['{"question": "x"'], "asks in a JSON object"),
+        (['{"question": ["x"]}'], "question of a gate must be of type str"),
+        (['{"requird": 2}'], "knows no requird"),
+        (['{"required": "two"}'], "required of a gate must be of type int"),
+        (['{"required": 1.9}'], "required of a gate must be of type int"),
+        (['{"required": 0}'], "at least 1 approval, not 0"),
+        (['{"timeout_seconds": "soon"}'], "timeout_seconds of a gate must be of type float"),
+        (['{"timeout_seconds": true}'], "timeout_seconds of a gate must be of type float"),
+        (['{"timeout_seconds": 0}'], "above 0 and at most 100 years, not 0"),
+        (['{"timeout_seconds": 1e12}'], "above 0 and at most 100 years"),
+        (['{"timeout_seconds": NaN}'], "above 0 and at most 100 years, not nan"),
+        (['{"on_timeout": "shrug"}'], "approve or reject, not shrug"),
+        (['{"parameters": ["w"]}'], "parameters of a gate must be of type dict"),
+        (['{"parameters": {"w": 5}}'], "w of a gate must be of type dict"),
+        (['{"parameters": {"w": {"enum": 5}}}'], "enum of w must be of type list"),
+        (['{"parameters": {"w": {"description": 5}}}'], "description of w must be of type str"),
+        (['{"parameters": {"w": {}}, "on_timeout": "approve"}'], "approved by itself without a value for w"),
     ],
-)  # fmt: skip
-def test_a_gate_that_does_not_ask_as_it_should_is_refused(arguments):
-    with pytest.raises(HeadraceError):
+)
+def test_a_gate_that_does_not_ask_as_it_should_is_refused(arguments, message):
+    with pytest.raises(HeadraceError, match=message):
         gate_request(arguments)

@@ -275,8 +275,7 @@ def retried():
 
 def test_the_retry_policy_goes_with_the_task_and_has_the_documented_defaults(planned):
     policies = {
-        t.path: (t.max_retries, t.backoff_seconds, t.backoff_factor, t.backoff_max_seconds)
-        for t in planned(retried).ready
+        t.path: (t.max_retries, t.backoff.seconds, t.backoff.factor, t.backoff.most) for t in planned(retried).ready
     }
     assert policies == {"make": (3, 5.0, 3.0, 60.0), "make-2": (1, 0.0, 2.0, 3600.0), "make-3": (0, 0.0, 2.0, 3600.0)}
 

@@ -9,11 +9,11 @@ from kfp import dsl
 from headrace.errors import ConflictError, NotFoundError
 from headrace.runs import transitions
 from headrace.runs.executor_input import Outputs
-from headrace.runs.model import ReadyTask
+from headrace.runs.model import Backoff, ReadyTask
 from headrace.store import events
 
 component = partial(dsl.component, base_image="python:3.12")
-TASK = ReadyTask("work", "comp-work", "work", {"n": 1}, {}, True, "", 3, 10.0, 2.0, 25.0)
+TASK = ReadyTask("work", "comp-work", "work", {"n": 1}, {}, True, "", 3, Backoff(10.0, 2.0, 25.0))
 
 
 @component

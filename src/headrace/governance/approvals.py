@@ -163,13 +163,14 @@ def decide(
 
     Raises:
         NotFoundError: no such gate.
-        UsageError: a value that the gate does not ask for, of the wrong type, or that is none of its choices.
+        UsageError: a value that the gate does not ask for, of the wrong type, or that is none of its choices; or the
+            last approval leaves a value open that has no default.
         ConflictError: the gate is closed already, or this person has spoken.
     """
     expire(database, gate_id, at=at)
-    before = gate(database, gate_id)
-    values = _checked_values(before, values or {})
     with database.transaction() as connection:
+        before = gate(database, gate_id)
+        values = _checked_values(before, values or {})
         _refuse_late(connection, gate_id, actor)
         connection.execute(
             "INSERT INTO decision (gate_id, actor, approved, reason, at) VALUES (?, ?, ?, ?, ?)",
@@ -203,6 +204,11 @@ def gate_of(database: Database, subject: str) -> Gate | None:
     """The gate that was opened for a subject, if any."""
     row = database.one("SELECT * FROM gate WHERE subject = ?", (subject,))
     return _gate(database, row) if row else None
+
+
+def needed(parameters: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The parameters of a gate that have neither a default nor a value yet."""
+    return [name for name, asked in parameters.items() if "default" not in asked and name not in given]
 
 
 def _checked_values(gate: Gate, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,17 +247,28 @@ def _close(connection: sqlite3.Connection, before: Gate, approve: bool, values: 
     approvals = connection.execute(
         "SELECT count(*) AS n FROM decision WHERE gate_id = ? AND approved = 1", (before.id,)
     ).fetchone()["n"]
-    submitted = json.dumps({**before.values, **values})
+    submitted = {**before.values, **values}
     if not approve:
         state, decided_at = "rejected", at
     elif approvals >= before.required:
+        _refuse_open(before, submitted)
         state, decided_at = "approved", at
     else:
         state, decided_at = "waiting", None
     connection.execute(
         "UPDATE gate SET state = ?, decided_at = ?, submitted = ? WHERE id = ? AND state = 'waiting'",
-        (state, decided_at, submitted, before.id),
+        (state, decided_at, json.dumps(submitted), before.id),
     )
+
+
+def _refuse_open(gate: Gate, submitted: Mapping[str, Any]) -> None:
+    missing = needed(gate.parameters, submitted)
+    if missing:
+        raise UsageError(
+            f"the gate needs a value for {', '.join(missing)}",
+            where=f"gate {gate.id}",
+            remedy=f"Give it with -p {missing[0]}=VALUE, or in the values of the request.",
+        )
 
 
 def _gate(database: Database, row: sqlite3.Row) -> Gate:

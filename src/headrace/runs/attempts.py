@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from headrace.contracts.pipeline_spec import values
 from headrace.errors import HeadraceError
 from headrace.processes import alive, created, kill_session
 from headrace.runs import components, environments, platform, resources, task_config, work
@@ -170,7 +171,7 @@ def claim_of(run: LiveRun, task: ReadyTask) -> Claim:
     if not task_config.applies(run.document.spec.components[task.component], task_config.RESOURCES):
         return Claim()
     container = run.document.executor_of(task.component).container
-    return resources.claim(container.resources, lambda text: work.text_of(text, run, task))
+    return resources.claim(container.resources, lambda text: values.to_text(work.filled_in(text, run, task)))
 
 
 def log_path(home: Home, run_id: str, path: str, attempt: int) -> Path:

@@ -14,6 +14,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from headrace.processes import alive
 from headrace.runs import cache, components, gates, resources, transitions, work
 from headrace.runs.attempts import Attempts, claim_of
 from headrace.runs.environments import MakingInterruptedError
-from headrace.runs.executor_input import Outputs
+from headrace.runs.executor_input import Outputs, executor_input
 from headrace.runs.executors.warm import NotStartedError
 from headrace.runs.importer import imported
+from headrace.runs.inputs import job_placeholders
 from headrace.runs.leftovers import end_leftovers, remove_checkpoints
 from headrace.runs.live import Attempt, LiveRun
 from headrace.runs.model import Plan, ReadyTask, State, TaskFact
+from headrace.runs.placeholders import command_line
 from headrace.store.database import Database
 from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
@@ -79,10 +82,10 @@ class Engine:
         self._attempts.closing = False
         try:
             while not stop.is_set():
-                with self._disk_willing(None):
+                with self._contained(None):
                     self._claim(only)
                 for run in list(self.runs.values()):
-                    with self._disk_willing(run):
+                    with self._contained(run):
                         await self._advance(run)
                 if only is not None and self._rests(only):
                     break
@@ -113,15 +116,19 @@ class Engine:
         for run in self.runs.values():
             for attempt in list(run.attempts.values()):
                 await self._attempts.kill(attempt)
-            with self._disk_willing(run):
+            with self._contained(run):
                 transitions.requeue_run(self.database, run.id, owner=self.id, at=self.clock.now())
         await self._attempts.close()
         self._lock.release()
         self._lock.path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _disk_willing(self, run: LiveRun | None) -> Iterator[None]:
-        """Go on when the disk does not take a change: it follows from what is there, and is tried again from there."""
+    def _contained(self, run: LiveRun | None) -> Iterator[None]:
+        """Let nothing that goes wrong with one run end the engine, and with it all others.
+
+        A change that the disk does not take follows from what is there, and is tried again from there. What nobody has
+        foreseen ends the run.
+        """
         try:
             yield
         except StorageError as error:
@@ -130,6 +137,12 @@ class Engine:
             if str(error) != self._disk_problem:
                 _LOG.warning("runs wait: %s", error)
             self._disk_problem = str(error)
+        except Exception as error:
+            if run is None:
+                raise
+            if not run.problem:
+                _LOG.exception("run %s ends, for a fault of Headrace's own", run.id)
+            run.problem = f"a fault of Headrace's own: {type(error).__name__}: {error}"
 
     # Taking over
 
@@ -156,13 +169,15 @@ class Engine:
     def _take(self, row: Mapping[str, Any]) -> None:
         try:
             run = LiveRun(row, self.home)
-        except HeadraceError as error:
+        except Exception as error:  # noqa: BLE001 - no run's document may end the engine
+            if not isinstance(error, HeadraceError):
+                _LOG.exception("run %s cannot be read", row["id"])
             transitions.finish_run(
                 self.database, row["id"], "FAILED", outputs={}, message=str(error), at=self.clock.now()
             )
             return
         self.runs[run.id] = run
-        with self._disk_willing(run):
+        with self._contained(run):
             self._settle(run)
 
     def _settle(self, run: LiveRun) -> None:
@@ -206,6 +221,9 @@ class Engine:
             return
         if known["state"] == "CANCELING":
             await self._break_off(run, State.CANCELED, "")
+            return
+        if run.problem:
+            await self._break_off(run, State.FAILED, run.problem)
             return
         if run.timeout is not None and self.clock.now() - run.started_at > run.timeout:
             problem = f"the run took longer than {run.timeout:g} s (activeDeadlineSeconds)"
@@ -282,7 +300,7 @@ class Engine:
 
     async def _guarded(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         try:
-            with self._disk_willing(run):
+            with self._contained(run):
                 await self._or_failed(run, task, work)
         finally:
             run.starting.discard(task.path)
@@ -322,8 +340,11 @@ class Engine:
         await self._start(run, task, key)
 
     def _ask(self, run: LiveRun, task: ReadyTask, container: Any) -> None:
-        arguments = [work.text_of(text, run, task) for text in container.args]
-        request = gates.gate_request(arguments, run.document.spec.components[task.component])
+        component = run.document.spec.components[task.component]
+        question, evidence = list(container.args[:1]), list(container.args[1:])
+        given = executor_input(task, component, run.folder / task.path)
+        told = command_line(evidence, given, job_placeholders(run.context, task.path))
+        request = gates.gate_request([*question, *told], component, partial(work.filled_in, run=run, task=task))
         transitions.open_gate(self.database, run.id, task, request, self.clock.now())
         run.facts[task.path] = TaskFact(State.PAUSED)
 

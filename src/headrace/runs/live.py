@@ -90,6 +90,8 @@ class LiveRun:
         self.not_started: Counter[str] = Counter()
         # When to read it anew from its rows, because a change could not be written; in unix seconds.
         self.reread_at: float | None = None
+        # What nobody has foreseen, and ends it.
+        self.problem = ""
         # Nothing more of it is wanted: it is cancelled, or has taken too long.
         self.ending = False
         self.changed = True

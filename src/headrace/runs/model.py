@@ -39,6 +39,26 @@ class TaskFact:
 
 
 @dataclass(frozen=True)
+class Backoff:
+    """How long a RetryPolicy waits: the first time, by what that grows each time, and at most. In seconds."""
+
+    seconds: float = 0.0
+    factor: float = 2.0
+    most: float = 3600.0
+
+    def after(self, failures: int) -> float:
+        """The wait after so many failures, from 1 on."""
+        if self.seconds <= 0:
+            return 0.0
+        try:
+            wait = self.seconds * self.factor ** (failures - 1)
+        except OverflowError:
+            return self.most
+        # Written so that what is no number at all is the longest wait, too.
+        return max(wait, 0.0) if wait <= self.most else self.most
+
+
+@dataclass(frozen=True)
 class ReadyTask:
     """A task that can start now, with its inputs resolved.
 
@@ -53,9 +73,7 @@ class ReadyTask:
     caching: bool
     cache_key: str
     max_retries: int
-    backoff_seconds: float
-    backoff_factor: float
-    backoff_max_seconds: float
+    backoff: Backoff = Backoff()
     # Groups around it that are tried again: (the path of the try before, how many seconds after its end).
     waits: tuple[tuple[str, float], ...] = ()
 

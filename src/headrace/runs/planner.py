@@ -14,13 +14,11 @@ from headrace.errors import HeadraceError
 from headrace.runs import inputs
 from headrace.runs.conditions import holds
 from headrace.runs.inputs import Scope
-from headrace.runs.model import FINAL, Artifact, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
+from headrace.runs.model import FINAL, Artifact, Backoff, NodeResult, Plan, ReadyTask, RunContext, State, TaskFact
 
 _ALL_COMPLETED = 2  # PipelineTaskSpec.TriggerPolicy.TriggerStrategy.ALL_UPSTREAM_TASKS_COMPLETED
 _WAITING = NodeResult(State.PENDING)
 _Iteration = tuple[dict[str, Any], dict[str, Sequence[Artifact]]]
-DEFAULT_BACKOFF_FACTOR = 2.0
-DEFAULT_BACKOFF_MAX_SECONDS = 3600.0
 
 
 @dataclass
@@ -177,12 +175,12 @@ class _Evaluation:
         """A group, as a whole again after a failure while its retry policy allows; try N > 0 is at `path~N`."""
         name = task.component_ref.name
         outcome = self.group(name, component, path, parameters, artifacts)
-        seconds, factor, most = _backoff(task.retry_policy)
+        backoff = _backoff(task.retry_policy)
         before = path
         for number in range(1, task.retry_policy.max_retry_count + 1):
             if outcome.state is not State.FAILED:
                 break
-            self.waits.append((before, min(seconds * factor ** (number - 1), most)))
+            self.waits.append((before, backoff.after(number)))
             before = f"{path}~{number}"
             outcome = self.group(name, component, before, parameters, artifacts)
             self.waits.pop()
@@ -212,7 +210,6 @@ def _ready(
     artifacts: Mapping[str, Sequence[Artifact]],
     waits: tuple[tuple[str, float], ...],
 ) -> ReadyTask:
-    seconds, factor, most = _backoff(task.retry_policy)
     return ReadyTask(
         path=path,
         component=task.component_ref.name,
@@ -222,19 +219,16 @@ def _ready(
         caching=task.caching_options.enable_cache,
         cache_key=task.caching_options.cache_key,
         max_retries=task.retry_policy.max_retry_count,
-        backoff_seconds=seconds,
-        backoff_factor=factor,
-        backoff_max_seconds=most,
+        backoff=_backoff(task.retry_policy),
         waits=waits,
     )
 
 
-def _backoff(policy: Any) -> tuple[float, float, float]:
-    """The first wait of a RetryPolicy in seconds, by what it grows, and how long it gets at most."""
-    return (
+def _backoff(policy: Any) -> Backoff:
+    return Backoff(
         policy.backoff_duration.ToTimedelta().total_seconds(),
-        policy.backoff_factor or DEFAULT_BACKOFF_FACTOR,
-        policy.backoff_max_duration.ToTimedelta().total_seconds() or DEFAULT_BACKOFF_MAX_SECONDS,
+        policy.backoff_factor or Backoff.factor,
+        policy.backoff_max_duration.ToTimedelta().total_seconds() or Backoff.most,
     )
 
 

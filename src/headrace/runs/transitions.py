@@ -191,13 +191,12 @@ def fail(database: Database, run_id: str, task: ReadyTask, message: str, at: flo
         ).fetchone()
         failures = row["failures"] + 1
         again = failures <= task.max_retries
-        delay = min(task.backoff_seconds * task.backoff_factor ** (failures - 1), task.backoff_max_seconds)
         landed = _update(
             connection,
             "UPDATE task SET state = ?, failures = ?, message = ?, not_before = ?, finished_at = ?"
             " WHERE run_id = ? AND path = ? AND state IN ('PENDING', 'RUNNING', 'PAUSED')",
             (
-                "PENDING" if again else "FAILED", failures, message, at + delay if again else 0,
+                "PENDING" if again else "FAILED", failures, message, at + task.backoff.after(failures) if again else 0,
                 None if again else at, run_id, task.path,
             ),
         )  # fmt: skip

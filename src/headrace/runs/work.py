@@ -15,7 +15,7 @@ from headrace.runs.environments import HOST_PATH
 from headrace.runs.executor_input import executor_input
 from headrace.runs.executors import container as containers
 from headrace.runs.executors.warm import Work
-from headrace.runs.inputs import filled, job_placeholders
+from headrace.runs.inputs import about_job, filled, job_placeholders
 from headrace.runs.live import LiveRun
 from headrace.runs.model import ReadyTask
 from headrace.runs.placeholders import command_line, replaced
@@ -56,7 +56,9 @@ def prepare(
     label = component.executor_label
     for name in task_config.inputs(component):
         config = platform.executor_config(run.document.platform, label)
-        told = task_config.task_config(component, container, config, lambda text: text_of(text, run, task))
+        told = task_config.task_config(
+            component, container, config, lambda text: values.to_text(filled_in(text, run, task))
+        )
         given["inputs"]["parameterValues"][name] = told
     if run.shares_workspace:
         Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
@@ -100,11 +102,9 @@ def task_environment(given: Mapping[str, str], component: Any, container: Any) -
     return environment
 
 
-def text_of(text: str, run: LiveRun, task: ReadyTask) -> str:
-    """A text of the document with the task's parameters and the job's placeholders in it."""
-    for placeholder, value in job_placeholders(run.context, task.path).items():
-        text = text.replace(placeholder, value)
-    return values.to_text(filled(text, task.parameters))
+def filled_in(value: Any, run: LiveRun, task: ReadyTask) -> Any:
+    """A value of the document with the task's parameters and the job's placeholders in it."""
+    return filled(about_job(value, run.context, task.path), task.parameters)
 
 
 def _mounts(run: LiveRun, task: ReadyTask, directory: Path) -> dict[Path, bool]:
