@@ -96,3 +96,19 @@ def test_one_that_is_over_costs_nothing_more(database, request_):
     assert len(_start(database, 2000.0)) == 1
     assert database.one("SELECT next_at FROM recurring_run WHERE id = ?", (made,))["next_at"] is None
     assert _start(database, 3000.0) == []
+
+
+def test_one_that_cannot_be_started_keeps_no_other_from_its_time(database, request_, monkeypatch):
+    broken, sound = _make(database, request_), _make(database, request_)
+    submit = recurring.submission.submit
+
+    def faulty(database, request, occasion, **more):
+        if occasion.recurring_run_id == broken:
+            raise KeyError("gone")
+        return submit(database, request, occasion, **more)
+
+    monkeypatch.setattr(recurring.submission, "submit", faulty)
+    (started,) = _start(database, 1060.0)
+    assert database.one("SELECT recurring_run_id FROM run WHERE id = ?", (started,))[0] == sound
+    row = database.one("SELECT next_at, started, error FROM recurring_run WHERE id = ?", (broken,))
+    assert dict(row) == {"next_at": 1120.0, "started": 0, "error": "KeyError: 'gone'"}

@@ -19,6 +19,8 @@ from headrace.store.locks import holder
 
 POLL_SECONDS = 0.1
 LOG_LINES = 15
+# By how much the machine's clock may be put back without a task being missed.
+CLOCK_STEP_SECONDS = 60.0
 _SIGNS = {"SUCCEEDED": "✓", "FAILED": "✗", "CANCELED": "-", "PAUSED": "?"}
 _FINAL = ("SUCCEEDED", "FAILED", "CANCELED")
 
@@ -36,6 +38,8 @@ class Progress:
         self.quiet = quiet
         self.live = sys.stdout.isatty() and not quiet
         self._shown: dict[str, str] = {}
+        # When the last of the tasks that were read had ended, in unix seconds: earlier ones need not be read again.
+        self._ended = 0.0
         self._folded: dict[str, list[dict[str, Any]]] = {}
 
     def update(self) -> None:
@@ -44,11 +48,13 @@ class Progress:
             return
         rows = self.platform.database.query(
             "SELECT path, display_name, state, cached, started_at, finished_at FROM task WHERE run_id = ?"
+            " AND (state IN ('RUNNING', 'PAUSED') OR finished_at >= ?)"
             " ORDER BY coalesce(finished_at, 1e12), started_at",
-            (self.run_id,),
+            (self.run_id, self._ended - CLOCK_STEP_SECONDS),
         )
         self._clear()
         for row in rows:
+            self._ended = max(self._ended, row["finished_at"] or 0.0)
             if row["state"] in _SIGNS and self._shown.get(row["path"]) != row["state"]:
                 self._shown[row["path"]] = row["state"]
                 self._show(dict(row))

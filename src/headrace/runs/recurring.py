@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.clock import rfc3339
-from headrace.errors import ConflictError, HeadraceError, NotFoundError, UsageError
+from headrace.errors import ConflictError, HeadraceError, NotFoundError, StorageError, UsageError
 from headrace.runs import experiments, packages, submission
 from headrace.runs.listing import TIME, Condition, Field, Listable, ListQuery, page
 from headrace.runs.pipelines import Source
@@ -183,10 +183,13 @@ def _start(database: Database, row: Mapping[str, Any], *, environment: str, acto
         )  # fmt: skip
     except ConflictError:
         return ""
-    except HeadraceError as error:
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one that cannot be started must not keep the others from their time
+        problem = str(error) if isinstance(error, HeadraceError) else f"{type(error).__name__}: {error}"
         with contextlib.suppress(ConflictError), database.transaction() as connection:
-            advance(connection, str(error))
-            _tell(connection, now, actor, "failed", row["id"], reason=str(error))
+            advance(connection, problem)
+            _tell(connection, now, actor, "failed", row["id"], reason=problem)
         return ""
 
 
