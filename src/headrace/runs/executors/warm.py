@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import itertools
 import json
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ QUIET = {
     "_KFP_RUNTIME": "true",
 }
 _LINE_LIMIT = 64 * 1024 * 1024
+_LOG = logging.getLogger(__name__)
 
 
 class NotStartedError(HeadraceError):
@@ -120,18 +123,29 @@ class WarmExecutor:
         return [str(self._python), "-P", "-W", "ignore", str(Path(warm_parent.__file__))]
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
+        """Hear the parent until its end. Whatever ends the hearing ends it, too: nobody waits for a parent unheard."""
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            message = json.loads(line)
-            if "forked" in message:
-                self._waiting.pop(message["forked"]).set_result(message["pid"])
-            elif "exited" in message:
-                self._on_exit(message["exited"], message["status"])
-        await process.wait()
-        for forked in self._waiting.values():
-            if not forked.done():
-                forked.set_exception(NotStartedError("the warm parent died"))
-        self._waiting.clear()
+        try:
+            while line := await process.stdout.readline():
+                self._hear(json.loads(line))
+        except Exception:  # noqa: BLE001 - whatever it was, it is told
+            _LOG.exception("the warm parent cannot be understood; it is ended, and the next task starts another one")
+        finally:
+            if process.returncode is None:
+                # Its own kill() would reap one that has just ended, and asyncio not learn how it ended.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            await process.wait()
+            for forked in self._waiting.values():
+                if not forked.done():
+                    forked.set_exception(NotStartedError("the warm parent died"))
+            self._waiting.clear()
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "forked" in message:
+            self._waiting.pop(message["forked"]).set_result(message["pid"])
+        elif "exited" in message:
+            self._on_exit(message["exited"], message["status"])
 
 
 def _request(number: int, work: Work) -> dict[str, Any]:

@@ -7,6 +7,8 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
     a child's end
         ->  {"exited": pid, "status": code}
 
+Both are taken away from what is imported: there file 0 is empty, and file 1 the same as stderr.
+
 The end of stdin ends the parent. Children are in sessions of their own and go on without it; each claims its
 directory as the first thing that it does and leaves `result.json` there as the last.
 
@@ -80,6 +82,7 @@ def claimed_by(directory: str | os.PathLike[str]) -> tuple[int | None, float]:
 
 def main() -> None:
     """Serve until stdin ends."""
+    requests, answers = _taken_over()
     os.nice(NICENESS)
     sys.dont_write_bytecode = True
     importlib.import_module("kfp.dsl.executor_main")
@@ -91,23 +94,35 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     processes.adopt_orphans()
-    _say({"ready": os.getpid()})
+    _say(answers, {"ready": os.getpid()})
     tasks: dict[int, str] = {}
     buffer = b""
     while True:
-        readable, _, _ = select.select([0, wakeup_read], [], [])
+        readable, _, _ = select.select([requests, wakeup_read], [], [])
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)
-            _reap(tasks)
-        if 0 in readable:
-            data = os.read(0, 1 << 20)
+            _reap(tasks, answers)
+        if requests in readable:
+            data = os.read(requests, 1 << 20)
             if not data:
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
                 request = json.loads(line)
-                tasks[_fork(request, (wakeup_read, wakeup_write))] = request["directory"]
+                pid = _fork(request, (requests, answers, wakeup_read, wakeup_write))
+                _say(answers, {"forked": request["fork"], "pid": pid})
+                tasks[pid] = request["directory"]
+
+
+def _taken_over() -> tuple[int, int]:
+    """Where requests come from and answers go to. A library that prints or reads on import meets neither."""
+    requests, answers = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, answers
 
 
 def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
@@ -119,7 +134,6 @@ def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
         for descriptor in own_descriptors:
             os.close(descriptor)
         _child(request)
-    _say({"forked": request["fork"], "pid": pid})
     return pid
 
 
@@ -143,7 +157,7 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _reap(tasks: dict[int, str]) -> None:
+def _reap(tasks: dict[int, str], answers: int) -> None:
     """Tell of each task that has ended, once nothing is left of what it has started: as in a container."""
     while True:
         try:
@@ -160,13 +174,13 @@ def _reap(tasks: dict[int, str]) -> None:
             os.killpg(pid, signal.SIGKILL)
         if not os.path.exists(os.path.join(directory, RESULT_FILE)):
             processes.end_children(keep=tasks)
-        _say({"exited": pid, "status": os.waitstatus_to_exitcode(status)})
+        _say(answers, {"exited": pid, "status": os.waitstatus_to_exitcode(status)})
 
 
-def _say(message: dict[str, Any]) -> None:
+def _say(answers: int, message: dict[str, Any]) -> None:
     # The engine may be gone already; then the end of stdin follows.
     with contextlib.suppress(BrokenPipeError):
-        os.write(1, json.dumps(message).encode() + b"\n")
+        os.write(answers, json.dumps(message).encode() + b"\n")
 
 
 def _child(request: dict[str, Any]) -> NoReturn:
