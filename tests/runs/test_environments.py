@@ -48,6 +48,7 @@ def index(tmp_path_factory):
     add_wheel(folder, "tinywheel", "1.0")
     add_wheel(folder, "tinywheel", "2.0")
     add_wheel(folder, "tinyuser", "1.0", needs=["tinywheel==1.0"])
+    add_wheel(folder, "six", "99.0", needs=["tinywheel==1.0; extra == 'tiny'"])
     return folder.as_uri()
 
 
@@ -218,6 +219,20 @@ def test_a_component_whose_packages_are_here_needs_no_environment(run, component
     result = run(contented)
     assert result.outputs == {"Output": sys.prefix}, result.error
     assert not (home.path / "environments").exists()
+
+
+def test_a_package_that_is_here_without_its_extra_comes_with_it_into_an_environment(run, component_with, home):
+    tiny_component = component_with("six[tiny]")(where)
+
+    @dsl.pipeline
+    def extra() -> list:
+        return tiny_component().output
+
+    assert python_for(home, Requirements(("six",))) is None
+    assert python_for(home, Requirements(("six[tiny]; python_version < '3'",))) is None
+    result = run(extra)
+    assert result.state == "SUCCEEDED", result.error
+    assert result.outputs == {"Output": ["1.0", str(made(home)[0])]}
 
 
 TINY = "tinywheel==1.0"

@@ -26,6 +26,8 @@ def command(*installs):
         ([SDK, "'pandas==2.2.0'"], Requirements(("pandas==2.2.0",))),
         (["'pandas==2.2.0' 'numpy'", SDK], Requirements(("pandas==2.2.0", "numpy"))),
         (["'kfp==2.0.1' 'pandas>=2'"], Requirements(("pandas>=2",))),
+        (["'kfp[notebooks]==2.14.3' 'pandas'", SDK], Requirements(("kfp[notebooks]==2.14.3", "pandas"))),
+        (["'kfp[notebooks]'", SDK], Requirements(("kfp[notebooks]",))),
         (["'pandas' '--no-deps'", SDK], Requirements(("pandas",), options=("--no-deps",))),
         (["'pandas'", "'/src/kfp' '--no-deps'"], Requirements(("pandas",))),
         (["'a&&b' 'c'", SDK], Requirements(("a&&b", "c"))),

@@ -32,7 +32,7 @@ class Requirements:
 
     @property
     def unmet(self) -> tuple[str, ...]:
-        """The packages that this environment does not have in a version that is asked for."""
+        """The packages that this environment does not have in a version that is asked for, and all with extras."""
         return tuple(package for package in self.packages if not _met(package))
 
 
@@ -48,7 +48,7 @@ def requirements(command: Sequence[str]) -> Requirements:
     words = [word for install in installs if not _of_the_sdk(install) for word in install]
     options = [part for option, word in words if option not in _INDEXES for part in (option, word) if option and part]
     return Requirements(
-        packages=_unique(word for option, word in words if not option and name_of(word) not in _OWN_PACKAGES),
+        packages=_unique(word for option, word in words if not option and not _own(word)),
         index_urls=_unique(word for wanted in _INDEXES[:2] for option, word in words if option == wanted),
         trusted_hosts=_unique(word for option, word in words if option == _TRUSTED_HOST),
         options=tuple(options),
@@ -62,7 +62,12 @@ def name_of(package: str) -> str:
 
 def _of_the_sdk(install: list[tuple[str, str]]) -> bool:
     """Whether it installs the SDK by its version: before the author's packages up to KFP 2.14, after them since."""
-    return all(name_of(word) in _OWN_PACKAGES for option, word in install if not option)
+    return all(_own(word) for option, word in install if not option)
+
+
+def _own(word: str) -> bool:
+    """Whether it is there in every worker. What the SDK's extras stand for is not."""
+    return name_of(word) in _OWN_PACKAGES and "[" not in word
 
 
 def _unique(words: Iterable[str]) -> tuple[str, ...]:
@@ -100,6 +105,9 @@ def _met(package: str) -> bool:
         wanted = Requirement(package)
         if wanted.marker is not None and not wanted.marker.evaluate():
             return True
+        # Whether the packages that an extra stands for are here, and what they need in turn, is for uv to work out.
+        if wanted.extras:
+            return False
         return wanted.url is None and wanted.specifier.contains(metadata.version(wanted.name), prereleases=True)
     except (InvalidRequirement, metadata.PackageNotFoundError):
         return False
