@@ -18,7 +18,7 @@ from pathlib import Path
 
 TESTS = ("pipeline_orchestrator_test", "task_dispatcher_test", "importer_handler_test", "cache_test")
 OF_THE_INSIDE: Mapping[str, str] = {
-    "test_artifact_io": "asks for a path that ends in TASK/NAME; here an attempt's number is between them",
+    "test_artifact_io": "asks for a path that ends in TASK/NAME; here an attempt's folder is between them",
     "test_pipeline_in_pipeline_complex": "counts folders of tasks; here those of nested tasks are nested",
     "test_parallel_for_uses_iterator_policy_parallelism_limit": "replaces a class inside the SDK's own runner",
     "test_all_logs": "compares the lines that the SDK's own runner prints, word for word",

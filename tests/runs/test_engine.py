@@ -141,6 +141,50 @@ def test_artifacts_of_each_type_keep_their_content_and_metadata(run, database):
     assert (table["uri"], table["metadata"]["rows"]) == (kept["table"]["uri"], 1)
 
 
+@component
+def name_alike(
+    parameters: dsl.Output[dsl.Dataset],
+    work: dsl.Output[dsl.Model],
+    claim: dsl.Output[dsl.Artifact],
+    artifacts: dsl.Output[dsl.Artifact],
+    number: dsl.OutputPath(int),
+):
+    from pathlib import Path
+
+    for artifact in (parameters, claim, artifacts):
+        Path(artifact.path).write_text(artifact.name)
+    Path(work.path).mkdir()
+    Path(work.path, "weights").write_text("work")
+    Path(number).write_text("7")
+
+
+@component
+def read_alike(
+    parameters: dsl.Input[dsl.Dataset],
+    work: dsl.Input[dsl.Model],
+    claim: dsl.Input[dsl.Artifact],
+    artifacts: dsl.Input[dsl.Artifact],
+    number: int,
+) -> list:
+    from pathlib import Path
+
+    files = [parameters.path, claim.path, artifacts.path, Path(work.path, "weights")]
+    return [*(Path(file).read_text() for file in files), number]
+
+
+@dsl.pipeline
+def namesakes() -> list:
+    return read_alike(**name_alike().outputs).output
+
+
+def test_artifacts_may_be_named_as_what_is_in_an_attempts_folder(run, home):
+    result = run(namesakes)
+    assert result.state == "SUCCEEDED", result.error
+    assert result.outputs == {"Output": ["parameters", "claim", "artifacts", "work", 7]}
+    place = home.artifacts / result.run_id / "name-alike" / "1" / "artifacts"
+    assert sorted(file.name for file in place.iterdir()) == ["artifacts", "claim", "parameters", "work"]
+
+
 def test_a_run_tells_its_tasks_outputs_as_the_interface_promises(run, database):
     told = queries.run_json(database, run(artifacts).run_id)
     assert told["state"] == "SUCCEEDED"

@@ -119,7 +119,9 @@ def is_local(uri: str) -> bool:
 
 
 def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
-    return {"name": name, "type": _type(spec.artifact_type), "uri": str(directory / name), "metadata": {}}
+    # In a folder of their own no name of an author's meets those that Headrace has in the attempt's folder.
+    uri = str(directory / "artifacts" / name)
+    return {"name": name, "type": _type(spec.artifact_type), "uri": uri, "metadata": {}}
 
 
 def _type(kind: Any) -> dict[str, str]:

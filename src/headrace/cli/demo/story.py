@@ -162,7 +162,8 @@ class Story:
     def _validation_page(self, run: dict[str, Any]) -> str:
         """The page that the failed validation left beside its log."""
         failed = next(task["task_id"] for task in _tasks(run, "validate") if task["state"] == "FAILED")
-        page = self.stage.project / ".headrace" / "artifacts" / run["run_id"] / failed / "1" / "report"
+        attempt = self.stage.project / ".headrace" / "artifacts" / run["run_id"] / failed / "1"
+        page = attempt / "artifacts" / "report"
         text = page.read_text(encoding="utf-8") if page.exists() else ""
         self._check("there is a report that a person can read", "distance" in text, page.name)
         return text
