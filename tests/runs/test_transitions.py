@@ -145,3 +145,43 @@ def test_a_cancelled_run_can_be_tried_again(runner, created, database, tmp_path)
     assert runner.drive(created).state == "CANCELED"
     transitions.retry_run(database, created, actor="user:ann", reason="", at=2e9)
     assert runner.drive(created).state == "SUCCEEDED"
+
+
+@component
+def fickle(counter: str, fails: int):
+    from pathlib import Path
+
+    with Path(counter).open("a") as stream:
+        stream.write("x")
+    if len(Path(counter).read_text()) <= fails:
+        raise OSError("not yet")
+
+
+@dsl.container_component
+def ask():
+    return dsl.ContainerSpec(image="kfp://human-input", args=['{"question": "Go on?"}'])
+
+
+@dsl.pipeline
+def shaky(journal: str, counter: str):
+    first = note(journal=journal, name="first")
+    fickle(counter=counter, fails=2).after(first)
+
+
+@dsl.pipeline
+def gated_after_tries(journal: str, counter: str):
+    tried = shaky(journal=journal, counter=counter).set_retry(num_retries=1)
+    ask().after(tried)
+
+
+def test_a_retry_goes_on_with_the_last_try_of_a_pipeline_inside(runner, compiled, database, tmp_path):
+    given = {"journal": str(tmp_path / "journal"), "counter": str(tmp_path / "counter")}
+    failed = runner.run(compiled(gated_after_tries), given, caching=False)
+    assert failed.state == "FAILED"
+    assert transitions.retry_run(database, failed.run_id, actor="user:ann", reason="", at=2e9) == ["shaky~1/fickle"]
+    result = runner.drive(failed.run_id)
+    assert result.state == "PAUSED"
+    assert {path: (task["state"], task["attempt"]) for path, task in result.tasks.items()} == {
+        "shaky/note": ("SUCCEEDED", 1), "shaky/fickle": ("FAILED", 1),
+        "shaky~1/note": ("SUCCEEDED", 1), "shaky~1/fickle": ("SUCCEEDED", 2), "ask": ("PAUSED", 0),
+    }  # fmt: skip

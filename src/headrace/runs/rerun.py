@@ -15,7 +15,7 @@ from typing import Any
 from headrace.contracts import pipeline_spec
 from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.errors import ConflictError, NotFoundError, UsageError
-from headrace.runs import queries, submission, transitions
+from headrace.runs import paths, queries, submission, transitions
 from headrace.runs.live import LiveRun
 from headrace.runs.model import FINAL, ReadyTask, RunOptions, State, TaskFact
 from headrace.runs.submit import create_run
@@ -78,7 +78,7 @@ def rerun(
 
 def _paths(run_id: str, known: Collection[str], names: Sequence[str]) -> set[str]:
     """The paths of tasks and groups that are called so, by their whole path or its last part."""
-    groups = {path.rsplit("/", count)[0] for path in known for count in range(1, path.count("/") + 1)}
+    groups = {group for path in known for group in paths.groups(path)}
     found: set[str] = set()
     for name in names:
         called = {path for path in {*known, *groups} if path == name or path.endswith(f"/{name}")}

@@ -13,6 +13,7 @@ from headrace.governance import approvals
 from headrace.runs.executor_input import Outputs
 from headrace.runs.gates import GateRequest
 from headrace.runs.model import ReadyTask
+from headrace.runs.paths import given_up
 from headrace.store import events
 from headrace.store.database import Database
 
@@ -259,7 +260,8 @@ def request_cancel(database: Database, run_id: str, *, actor: str, reason: str, 
 def retry_run(database: Database, run_id: str, *, actor: str, reason: str, at: float) -> list[str]:
     """Queue a failed or canceled run again, keeping what succeeded; the paths that will be tried again.
 
-    A gate among them asks anew.
+    A gate among them asks anew. Of the tries of a nested pipeline only the last goes on: those before it have failed
+    for good, and the planner looks at a try only when the one before it has failed.
 
     Raises:
         NotFoundError: no such run.
@@ -272,19 +274,19 @@ def retry_run(database: Database, run_id: str, *, actor: str, reason: str, at: f
             " WHERE id = ? AND state IN ('FAILED', 'CANCELED')",
             (run_id,),
         )
-        paths = [
-            str(row["path"])
-            for row in connection.execute(
-                "SELECT path FROM task WHERE run_id = ? AND state IN ('FAILED', 'CANCELED')", (run_id,)
-            )
-        ]
+        states = {
+            str(row["path"]): row["state"]
+            for row in connection.execute("SELECT path, state FROM task WHERE run_id = ?", (run_id,))
+        }
+        past = given_up(states)
+        paths = [path for path, state in states.items() if state in ("FAILED", "CANCELED") and path not in past]
         if landed:
             for path in paths:
                 approvals.set_aside(connection, _subject(run_id, path))
-            connection.execute(
+            connection.executemany(
                 "UPDATE task SET state = 'PENDING', failures = 0, not_before = 0, message = '', finished_at = NULL"
-                " WHERE run_id = ? AND state IN ('FAILED', 'CANCELED')",
-                (run_id,),
+                " WHERE run_id = ? AND path = ? AND state IN ('FAILED', 'CANCELED')",
+                [(run_id, path) for path in paths],
             )
             events.append(
                 connection, at=at, actor=actor, kind="run.retried", subject=f"run/{run_id}", reason=reason,
