@@ -298,3 +298,32 @@ def test_a_value_of_the_wrong_type_is_refused_and_text_is_read(run, database):
     with pytest.raises(UsageError, match="parameter weight must be of type int, not 'much'"):
         decide(database, "user:ann", values={"weight": "much"})
     assert decide(database, "user:ann", values={"weight": "20"}).values == {"weight": 20}
+
+
+@component
+def say_goodbye(file: str):
+    from pathlib import Path
+
+    Path(file).read_text()
+
+
+@dsl.pipeline
+def guarded(file: str):
+    with dsl.ExitHandler(say_goodbye(file=file)):
+        confirm(what="inside")
+
+
+def test_a_retried_run_pauses_at_its_gate_though_what_comes_after_it_is_to_be_tried_again(
+    run, runner, database, tmp_path
+):
+    paused = run(guarded, file=str(tmp_path / "file"))
+    decide(database, "user:ann", approve=False)
+    failed = runner.drive(paused.run_id)
+    assert {path: task["state"] for path, task in failed.tasks.items()} == {
+        "exit-handler-1/confirm": "FAILED", "say-goodbye": "FAILED",
+    }  # fmt: skip
+    (tmp_path / "file").touch()
+    transitions.retry_run(database, paused.run_id, actor="user:ann", reason="", at=2e9)
+    assert runner.drive(paused.run_id).state == "PAUSED"
+    decide(database, "user:ann")
+    assert runner.drive(paused.run_id).state == "SUCCEEDED"

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import secrets
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -231,7 +232,7 @@ class Engine:
             return
         await self._watch(run)
         self._read_gates(run)
-        if not run.changed and not self._backoff_over(run):
+        if not run.changed and self.clock.now() < run.wakes_at:
             return
         free = self._free()
         if run.busy and not free:
@@ -245,12 +246,17 @@ class Engine:
             return
         self._start_ready(run, planned)
         if not run.busy and not run.changed:
-            self._rest_at_gates(run)
+            self._rest_at_gates(run, planned)
 
     def _start_ready(self, run: LiveRun, planned: Plan) -> None:
         now = self.clock.now()
+        run.wakes_at = math.inf
         for task in planned.ready:
-            if task.path in run.starting or self._due(run, task) > now:
+            if task.path in run.starting:
+                continue
+            due = self._due(run, task)
+            if due > now:
+                run.wakes_at = min(run.wakes_at, due)
                 continue
             if not self._free():
                 run.changed = True
@@ -454,14 +460,11 @@ class Engine:
             gate = approvals.gate_of(self.database, subject)
         return gate
 
-    def _rest_at_gates(self, run: LiveRun) -> None:
+    def _rest_at_gates(self, run: LiveRun, planned: Plan) -> None:
+        """Pause a run of which nothing can start, now or after a backoff: all that is left comes after a gate."""
         waits = any(fact.state is State.PAUSED for fact in run.facts.values())
-        if waits and not run.pending:
+        if waits and not planned.ready:
             transitions.pause_run(self.database, run.id, self.clock.now())
-
-    def _backoff_over(self, run: LiveRun) -> bool:
-        now = self.clock.now()
-        return any(run.not_before.get(path, 0) <= now and path not in run.starting for path in run.pending)
 
     async def _break_off(self, run: LiveRun, state: State, message: str) -> None:
         """End what a run has started, and then the run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -88,6 +89,8 @@ class LiveRun:
         self.claims: dict[str, Claim] = {}
         self.starting: set[str] = set()
         self.not_started: Counter[str] = Counter()
+        # When the first of the backoffs that it waits for is over, in unix seconds.
+        self.wakes_at = math.inf
         # When to read it anew from its rows, because a change could not be written; in unix seconds.
         self.reread_at: float | None = None
         # What nobody has foreseen, and ends it.
