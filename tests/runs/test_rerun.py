@@ -137,6 +137,22 @@ def test_a_rerun_of_a_rerun_keeps_what_was_kept(again):
     assert (twice.outputs, again.ran()) == ({"Output": "w!"}, ["w!"])
 
 
+@dsl.pipeline
+def one_at_a_time(journal: str, needs: str) -> list:
+    with dsl.ParallelFor(["a", "b", "c"], parallelism=1) as name:
+        first = step(journal=journal, name=name)
+        with dsl.If(name == "a"):
+            step(journal=journal, name=first.output, needs=needs)
+    return dsl.Collected(first.output)
+
+
+def test_every_succeeded_iteration_is_kept_whatever_the_parallelism_of_its_loop(again):
+    failed = again.first(one_at_a_time, needs="broken")
+    assert (failed.state, again.ran()) == ("FAILED", ["a", "a", "b", "c"])
+    result = again(failed, parameters={"needs": ""})
+    assert (result.state, result.outputs, again.ran()) == ("SUCCEEDED", {"Output": ["a", "b", "c"]}, ["a"])
+
+
 @dsl.pipeline(name="work")
 def better(journal: str, word: str = "w", loud: bool = True) -> str:
     stored = store(journal=journal, word=word)

@@ -99,16 +99,20 @@ class LiveRun:
         self.ending = False
         self.changed = True
 
-    def plan(self, limit: int | None = None) -> Plan:
-        """What can start now: all of it, or at least `limit` tasks if there are so many."""
+    def plan(self, limit: int | None = None, *, every_iteration: bool = False) -> Plan:
+        """What can start now: all of it, or at least `limit` tasks if there are so many.
+
+        `every_iteration`: what could if no loop had a parallelism.
+        """
         return plan(
-            self.document, self.arguments, self.facts, self.context, self.artifacts, memory=self.known, limit=limit
-        )
+            self.document, self.arguments, self.facts, self.context, self.artifacts, memory=self.known, limit=limit,
+            every_iteration=every_iteration,
+        )  # fmt: skip
 
     def planned(self, path: str) -> ReadyTask:
         """A task that was started, as it was planned: what can start if it had not been."""
         facts = {name: fact for name, fact in self.facts.items() if name != path}
-        ready = plan(self.document, self.arguments, facts, self.context, self.artifacts).ready
+        ready = plan(self.document, self.arguments, facts, self.context, self.artifacts, every_iteration=True).ready
         return next(task for task in ready if task.path == path)
 
     def failure(self) -> str:

@@ -41,12 +41,14 @@ def plan(
     *,
     memory: Memory | None = None,
     limit: int | None = None,
+    every_iteration: bool = False,
 ) -> Plan:
     """The tasks that can start now, and what the run has come to; `artifacts` were given to the pipeline itself.
 
-    With a `limit` the walk looks no further in a loop once it has found so many tasks.
+    With a `limit` the walk looks no further in a loop once it has found so many tasks. With `every_iteration` it looks
+    at all of a loop, whatever its parallelism.
     """
-    evaluation = _Evaluation(document, facts, context, memory or Memory(), limit)
+    evaluation = _Evaluation(document, facts, context, memory or Memory(), limit, every_iteration=every_iteration)
     root = evaluation.group("", document.spec.root, "", arguments, artifacts or {})
     return Plan(tuple(evaluation.ready), root, evaluation.groups)
 
@@ -61,6 +63,8 @@ class _Evaluation:
         context: RunContext,
         memory: Memory,
         limit: int | None,
+        *,
+        every_iteration: bool,
     ) -> None:
         self.components = document.spec.components
         self.order = document.task_order
@@ -68,6 +72,7 @@ class _Evaluation:
         self.context = context
         self.memory = memory
         self.limit = limit
+        self.every_iteration = every_iteration
         self.ready: list[ReadyTask] = []
         self.groups: dict[str, NodeResult] = {}
         self.waits: list[tuple[str, float]] = []
@@ -130,7 +135,8 @@ class _Evaluation:
 
     def loop(self, task: Any, component: Any, path: str, iterations: list[_Iteration]) -> NodeResult:
         """One group an item; at most `parallelismLimit` of them unfinished at a time (0: no limit)."""
-        limit = task.iterator_policy.parallelism_limit or len(iterations)
+        parallelism = 0 if self.every_iteration else task.iterator_policy.parallelism_limit
+        limit = parallelism or len(iterations)
         finals = self.memory.finals
         results: list[NodeResult] = []
         unfinished = 0

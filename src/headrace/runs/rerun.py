@@ -106,7 +106,7 @@ def _given(old: Mapping[str, Any], code: PipelineDocument) -> dict[str, Any]:
 def _keep(
     connection: sqlite3.Connection, run: LiveRun, succeeded: Mapping[str, Any], *, previous: str, at: float
 ) -> None:
-    while kept := [task for task in run.plan().ready if _same(task, succeeded.get(task.path))]:
+    while kept := [task for task in run.plan(every_iteration=True).ready if _same(task, succeeded.get(task.path))]:
         for task in kept:
             transitions.keep(connection, run.id, task, previous=previous, at=at)
             outputs = json.loads(succeeded[task.path]["outputs"])
