@@ -137,6 +137,13 @@ def test_a_rerun_of_a_rerun_keeps_what_was_kept(again):
     assert (twice.outputs, again.ran()) == ({"Output": "w!"}, ["w!"])
 
 
+def test_a_task_whose_artifact_is_gone_is_not_kept(again, database):
+    failed = again.first(needs="broken")
+    Path(database.one("SELECT uri FROM artifact WHERE path = 'store'")["uri"]).unlink()
+    result = again(failed, parameters={"needs": "!"})
+    assert (result.state, result.outputs, again.ran()) == ("SUCCEEDED", {"Output": "w!"}, ["load", "store", "w!"])
+
+
 @dsl.pipeline
 def one_at_a_time(journal: str, needs: str) -> list:
     with dsl.ParallelFor(["a", "b", "c"], parallelism=1) as name:

@@ -45,10 +45,11 @@ def find(database: Database, cache_key: str) -> str | None:
         " ORDER BY finished_at DESC LIMIT 5",
         (cache_key,),
     )
-    return next((str(row["outputs"]) for row in rows if _intact(row["outputs"])), None)
+    return next((str(row["outputs"]) for row in rows if intact(row["outputs"])), None)
 
 
-def _intact(outputs: str) -> bool:
+def intact(outputs: str) -> bool:
+    """Whether the artifacts of a task's outputs (JSON) are still there, as far as they are on this machine."""
     artifacts = json.loads(outputs).get("artifacts", {})
     return all(not item["digest"] or Path(item["uri"]).exists() for items in artifacts.values() for item in items)
 

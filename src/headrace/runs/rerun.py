@@ -1,8 +1,8 @@
 """Run a pipeline again from where it went wrong, or from a chosen task: with other parameters or other code.
 
-What a task of the previous run has come to is kept when the new run would give it the very same inputs, and when
-nothing was asked to begin at it or before it. The planner tells both: it is asked what can start, what of that is known
-is taken as done, and so on until nothing more is known.
+What a task of the previous run has come to is kept when the new run would give it the very same inputs, when its
+artifacts are still there, and when nothing was asked to begin at it or before it. The planner tells the inputs and the
+order: it is asked what can start, what of that is known is taken as done, and so on until nothing more is known.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from headrace.contracts import pipeline_spec
 from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.errors import ConflictError, NotFoundError, UsageError
-from headrace.runs import paths, queries, submission, transitions
+from headrace.runs import cache, paths, queries, submission, transitions
 from headrace.runs.live import LiveRun
 from headrace.runs.model import FINAL, ReadyTask, RunOptions, State, TaskFact
 from headrace.runs.submit import create_run
@@ -116,7 +116,8 @@ def _keep(
 
 
 def _same(task: ReadyTask, row: Mapping[str, Any] | None) -> bool:
-    """Whether a task is the one of the previous run: the same component with the same inputs."""
+    """Whether a task is the one of the previous run: the same component and inputs, and its artifacts still there."""
     if row is None or row["component"] != task.component:
         return False
-    return bool(json.loads(row["inputs"]) == json.loads(transitions.inputs_json(task)))
+    same = json.loads(row["inputs"]) == json.loads(transitions.inputs_json(task))
+    return same and cache.intact(row["outputs"])
