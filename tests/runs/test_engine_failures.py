@@ -299,11 +299,16 @@ class StandingClock:
         return self.time
 
 
-def test_the_backoff_of_a_pipeline_inside_outlives_its_engine(runner, compiled, home, database, tmp_path):
-    created = runner.create(compiled(waiting_groups), {"counter": str(tmp_path / "counter")})
-    clock = StandingClock(1e9)
+@pytest.fixture
+def clock():
+    return StandingClock(1e9)
 
-    async def serve_until(condition):
+
+@pytest.fixture
+def serve_until(home, database, clock):
+    """Serves all runs with a new engine until something is true."""
+
+    async def serve(condition):
         stop = asyncio.Event()
         serving = asyncio.create_task(Engine(home=home, database=database, clock=clock, environment={}).serve(stop))
         async with asyncio.timeout(60):
@@ -312,14 +317,51 @@ def test_the_backoff_of_a_pipeline_inside_outlives_its_engine(runner, compiled, 
         stop.set()
         await serving
 
-    asyncio.run(serve_until(lambda: len(_attempts(database, created)) == 2 and _none_runs(database)))
-    # By the time that another run is done, this one has been looked at.
-    beside = runner.create(compiled(leave))
-    asyncio.run(serve_until(lambda: runner.result(beside).state == "SUCCEEDED"))
+    return lambda condition: asyncio.run(serve(condition))
+
+
+@pytest.fixture
+def look_at_all(runner, compiled, serve_until):
+    """Has an engine look at every run: by the time that another one is done, it has."""
+
+    def look():
+        beside = runner.create(compiled(leave))
+        serve_until(lambda: runner.result(beside).state == "SUCCEEDED")
+
+    return look
+
+
+def test_the_backoff_of_a_pipeline_inside_outlives_its_engine(
+    runner, compiled, database, tmp_path, clock, serve_until, look_at_all
+):
+    created = runner.create(compiled(waiting_groups), {"counter": str(tmp_path / "counter")})
+    serve_until(lambda: len(_attempts(database, created)) == 2 and _none_runs(database))
+    look_at_all()
     assert sorted(runner.result(created).tasks) == ["shaky/fickle", "shaky/word"]
     clock.time += 3601
-    asyncio.run(serve_until(lambda: runner.result(created).state == "SUCCEEDED"))
+    serve_until(lambda: runner.result(created).state == "SUCCEEDED")
     assert runner.result(created).outputs == {"Output": 2}
+
+
+def test_the_backoff_of_a_pipeline_inside_holds_after_a_retry_of_its_run(
+    runner, compiled, database, tmp_path, clock, serve_until, look_at_all
+):
+    created = runner.create(compiled(waiting_longer), {"counter": str(tmp_path / "counter")})
+    for tries in (1, 2):
+        serve_until(lambda tries=tries: len(_attempts(database, created)) == tries and _none_runs(database))
+        clock.time += 3601
+    transitions.request_cancel(database, created, actor="user:ann", reason="", at=clock.time)
+    serve_until(lambda: runner.result(created).state == "CANCELED")
+    transitions.retry_run(database, created, actor="user:ann", reason="", at=clock.time)
+    # Whoever wants a retry wants it now: only what comes after that waits.
+    serve_until(lambda: len(_attempts(database, created)) == 3 and _none_runs(database))
+    look_at_all()
+    assert {path: task["attempt"] for path, task in runner.result(created).tasks.items()} == {
+        "very-shaky/fickle": 1, "very-shaky~1/fickle": 2,
+    }  # fmt: skip
+    clock.time += 5401
+    serve_until(lambda: runner.result(created).state == "SUCCEEDED")
+    assert "very-shaky~2/fickle" in runner.result(created).tasks
 
 
 def _none_runs(database):
