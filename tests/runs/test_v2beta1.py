@@ -36,6 +36,14 @@ def branches(number: int = 2):
     give(number=fail(number=1).output)
 
 
+@dsl.pipeline(name="rows")
+def rows():
+    with dsl.ParallelFor([1, 7], parallelism=1), dsl.ParallelFor([8, 2], parallelism=1) as item:
+        given = give(number=item)
+        with dsl.If(given.output > 5):
+            give(number=given.output)
+
+
 @pytest.fixture
 def run_id(runner, compiled):
     return runner.create(compiled(idle))
@@ -83,3 +91,19 @@ def test_what_a_run_ended_without_is_skipped(database, run, compiled):
     }  # fmt: skip
     parents = {task["task_id"]: task.get("parent_task_id") for task in details}
     assert (parents["condition-1"], parents["give-4"]) == ("root", "root")
+
+
+def test_a_loop_in_a_loop_is_a_tree_with_what_was_skipped_in_its_place(database, run):
+    details = v2beta1.run_json(database, run(rows, caching=False).run_id)["run_details"]["task_details"]
+    row = [
+        "", "/for-loop-4", "/for-loop-4/0", "/for-loop-4/0/give", "/for-loop-4/0/condition-5",
+        "/for-loop-4/0/condition-5/give-2", "/for-loop-4/1", "/for-loop-4/1/give", "/for-loop-4/1/condition-5",
+    ]  # fmt: skip
+    iterations = [f"for-loop-2/{number}{below}" for number in (0, 1) for below in row]
+    assert [task["task_id"] for task in details] == ["root", "for-loop-2", *iterations]
+    assert [task["task_id"] for task in details if task["state"] == "SKIPPED"] == [
+        f"for-loop-2/{number}/for-loop-4/1/condition-5" for number in (0, 1)
+    ]
+    children = [(task["task_id"], child["task_id"]) for task in details for child in task.get("child_tasks", ())]
+    parents = [(task["parent_task_id"], task["task_id"]) for task in details[1:]]
+    assert sorted(children) == sorted(parents)

@@ -147,17 +147,17 @@ class _Details:
         }
 
     def tree(self, leaves: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
-        children: dict[str, list[str]] = defaultdict(list)
+        # A dict for a set that keeps its order.
+        children: dict[str, dict[str, None]] = defaultdict(dict)
         below: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for path, leaf in leaves.items():
             for parent, child in _ancestry(path):
-                if child not in children[parent]:
-                    children[parent].append(child)
+                children[parent][child] = None
                 below[parent].append(leaf)
         ended = self.run["finished_at"] is not None
-        skipped = self._skipped({*leaves, *below})
+        skipped = dict.fromkeys(self._skipped({*leaves, *below}, children))
         for path in skipped:
-            children[path.rpartition("/")[0] or _ROOT].append(path)
+            children[path.rpartition("/")[0] or _ROOT][path] = None
         found = [self._root(children[_ROOT])]
         for path in _parents_first(_ROOT, children):
             parent = path.rpartition("/")[0] or _ROOT
@@ -169,7 +169,7 @@ class _Details:
                 found.append(self._group(path, parent, children[path], below[path], ended=ended))
         return [_present(detail) for detail in found]
 
-    def _skipped(self, started: Collection[str]) -> list[str]:
+    def _skipped(self, started: Collection[str], children: Mapping[str, Collection[str]]) -> list[str]:
         """Tasks and groups that the run has ended without: in a branch not taken, or after a failure."""
         if self.run["state"] not in ("SUCCEEDED", "FAILED") or not started:
             return []
@@ -182,8 +182,7 @@ class _Details:
                 if path not in started:
                     found.append(path)
                 elif is_loop:
-                    iterations = {p[len(path) + 1 :].partition("/")[0] for p in started if p.startswith(f"{path}/")}
-                    places += [(below, f"{path}/{number}") for number in sorted(iterations)]
+                    places += [(below, iteration) for iteration in sorted(children.get(path, ()))]
                 else:
                     places.append((below, path))
         return found
@@ -201,7 +200,7 @@ class _Details:
             "end_time": at,
         }
 
-    def _root(self, children: Sequence[str]) -> dict[str, Any]:
+    def _root(self, children: Collection[str]) -> dict[str, Any]:
         run = self.run
         return {
             "run_id": run["id"],
@@ -216,7 +215,7 @@ class _Details:
         }
 
     def _group(
-        self, path: str, parent: str, children: Sequence[str], below: Sequence[Mapping[str, Any]], *, ended: bool
+        self, path: str, parent: str, children: Collection[str], below: Sequence[Mapping[str, Any]], *, ended: bool
     ) -> dict[str, Any]:
         name = path.rpartition("/")[2]
         return {
@@ -261,7 +260,7 @@ def _ancestry(path: str) -> list[tuple[str, str]]:
     return list(zip([_ROOT, *ways], ways, strict=False))
 
 
-def _parents_first(path: str, children: Mapping[str, Sequence[str]]) -> list[str]:
+def _parents_first(path: str, children: Mapping[str, dict[str, None]]) -> list[str]:
     found: list[str] = []
     waiting = list(reversed(children.get(path, ())))
     while waiting:
