@@ -179,6 +179,29 @@ def test_a_run_that_begins_with_a_loop_and_finds_every_place_taken_has_its_turn(
     assert (tmp_path / "journal").read_text() == "x\n" * 6
 
 
+@dsl.pipeline
+def long_loop(journal: str):
+    with dsl.ParallelFor(list(range(12))):
+        step(journal=journal, name="long")
+
+
+def test_a_small_run_has_its_turns_beside_one_with_many_tasks(runner, compiled, engine, tmp_path):
+    journal = str(tmp_path / "journal")
+    long = runner.create(compiled(long_loop), {"journal": journal}, caching=False)
+    small = runner.create(compiled(steps), {"journal": journal, "name": "small"}, caching=False)
+
+    async def scenario():
+        stop = asyncio.Event()
+        serving = asyncio.create_task(engine(parallel=1).serve(stop))
+        await _until(lambda: all(runner.result(one).state == "SUCCEEDED" for one in (long, small)))
+        stop.set()
+        await serving
+
+    asyncio.run(scenario())
+    names = (tmp_path / "journal").read_text().splitlines()
+    assert names == ["long", "small", "long", "small", *["long"] * 10]
+
+
 def test_two_engines_share_the_runs_and_do_none_twice(runner, compiled, engine, database, tmp_path):
     journal = tmp_path / "journal"
     created = [

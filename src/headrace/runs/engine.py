@@ -263,6 +263,8 @@ class Engine:
                 return
             if self._admitted(run, task):
                 self._work_on(run, task, self._dispatch(run, task))
+                # The next place that is free is for the others first, or a run with many tasks would take every one.
+                self.runs[run.id] = self.runs.pop(run.id)
             else:
                 run.changed = True
 
