@@ -217,3 +217,17 @@ def test_a_task_that_an_engine_takes_over_keeps_its_memory(
     assert result.state == "SUCCEEDED", result.error
     lines = [line for line in journal.read_text().splitlines() if "go" not in line]
     assert lines == ["begun adopted", "done adopted", "begun beside", "done beside"]
+
+
+@dsl.pipeline
+def large_and_small(journal: str):
+    with dsl.ParallelFor([str(number) for number in range(10)]) as number:
+        work(journal=journal, name=f"large {number}", wait_for="done small 9").set_memory_request("60M")
+        work(journal=journal, name=f"small {number}")
+
+
+def test_those_that_wait_for_memory_hide_none_that_need_not(runner, compiled, drive, journal):
+    result = drive(runner.create(compiled(large_and_small), {"journal": str(journal)}))
+    assert result.state == "SUCCEEDED", result.error
+    done = [line for line in journal.read_text().splitlines() if line.startswith("done")]
+    assert done.index("done large 0") >= done.index("done small 9")

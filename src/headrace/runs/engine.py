@@ -115,8 +115,7 @@ class Engine:
         if self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         for run in self.runs.values():
-            for attempt in list(run.attempts.values()):
-                await self._attempts.kill(attempt)
+            await self._kill(run, *run.attempts.values())
             with self._contained(run):
                 transitions.requeue_run(self.database, run.id, owner=self.id, at=self.clock.now())
         await self._attempts.close()
@@ -230,7 +229,7 @@ class Engine:
             problem = f"the run took longer than {run.timeout:g} s (activeDeadlineSeconds)"
             await self._break_off(run, State.FAILED, problem)
             return
-        await self._watch(run)
+        self._watch(run)
         self._read_gates(run)
         if not run.changed and self.clock.now() < run.wakes_at:
             return
@@ -239,8 +238,8 @@ class Engine:
             # Whatever ends first wakes the loop.
             return
         run.changed = False
-        # One more than fits tells that something waits.
-        planned = run.plan(limit=free + 1 + len(run.starting) + len(run.pending))
+        # One more than fits tells that something waits; those that wait for memory hide none that need not.
+        planned = run.plan(limit=free + 1 + len(run.starting) + len(run.pending) + run.held)
         if planned.root.final and not run.busy:
             self._finish(run, planned)
             return
@@ -250,7 +249,7 @@ class Engine:
 
     def _start_ready(self, run: LiveRun, planned: Plan) -> None:
         now = self.clock.now()
-        run.wakes_at = math.inf
+        run.wakes_at, run.held = math.inf, 0
         for task in planned.ready:
             if task.path in run.starting:
                 continue
@@ -295,6 +294,7 @@ class Engine:
             self._failed(run, task, f"it {never[0]}")
             return False
         if asked.memory_bytes and sum(r.memory for r in self.runs.values()) + asked.memory_bytes > self.memory:
+            run.held += 1
             return False
         run.claims[task.path] = asked
         return True
@@ -302,9 +302,17 @@ class Engine:
     def _work_on(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         """Do some work for a task beside the loop."""
         run.starting.add(task.path)
-        job = asyncio.create_task(self._guarded(run, task, work))
+        self._beside(self._guarded(run, task, work))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        job = asyncio.create_task(work)
         self._background.add(job)
         job.add_done_callback(self._background.discard)
+
+    async def _kill(self, run: LiveRun, *attempts: Attempt) -> None:
+        """End attempts, all at once: the end of a container takes its time."""
+        with self._contained(run):
+            await asyncio.gather(*(self._attempts.kill(attempt) for attempt in attempts))
 
     async def _guarded(self, run: LiveRun, task: ReadyTask, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -386,15 +394,15 @@ class Engine:
                     attempt.status = status
                     self._wake.set()
 
-    async def _watch(self, run: LiveRun) -> None:
+    def _watch(self, run: LiveRun) -> None:
         """Commit attempts that ended: those that the warm parent told of, and those that are found dead."""
         for attempt in list(run.attempts.values()):
             if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
                 del run.attempts[attempt.task.path]
                 self._work_on(run, attempt.task, self._commit(run, attempt))
-            elif attempt.deadline is not None and self.clock.now() > attempt.deadline:
+            elif attempt.deadline is not None and self.clock.now() > attempt.deadline and not attempt.problem:
                 attempt.problem = "it took longer than it may (activeDeadlineSeconds)"
-                await self._attempts.kill(attempt)
+                self._beside(self._kill(run, attempt))
 
     async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
         outputs = await self._attempts.outputs(run, attempt)
@@ -471,8 +479,7 @@ class Engine:
     async def _break_off(self, run: LiveRun, state: State, message: str) -> None:
         """End what a run has started, and then the run."""
         run.ending = True
-        for attempt in list(run.attempts.values()):
-            await self._attempts.kill(attempt)
+        await self._kill(run, *run.attempts.values())
         if run.starting:
             return
         end_leftovers(run.id, {path: (attempt.pid, attempt.directory) for path, attempt in run.attempts.items()})

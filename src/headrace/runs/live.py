@@ -89,6 +89,8 @@ class LiveRun:
         self.claims: dict[str, Claim] = {}
         self.starting: set[str] = set()
         self.not_started: Counter[str] = Counter()
+        # How many of its tasks could start if memory were free.
+        self.held = 0
         # When the first of the backoffs that it waits for is over, in unix seconds.
         self.wakes_at = math.inf
         # When to read it anew from its rows, because a change could not be written; in unix seconds.
