@@ -9,6 +9,7 @@ import pytest
 from kfp import dsl
 
 from headrace.clock import SystemClock
+from headrace.governance import approvals
 from headrace.runs import transitions
 from headrace.runs.attempts import log_path
 from headrace.runs.engine import Engine
@@ -362,6 +363,35 @@ def test_the_backoff_of_a_pipeline_inside_holds_after_a_retry_of_its_run(
     clock.time += 5401
     serve_until(lambda: runner.result(created).state == "SUCCEEDED")
     assert "very-shaky~2/fickle" in runner.result(created).tasks
+
+
+@dsl.container_component
+def ask():
+    return dsl.ContainerSpec(image="kfp://human-input", args=['{"question": "Go on?"}'])
+
+
+@dsl.pipeline
+def vain():
+    end(how="raise")
+
+
+@dsl.pipeline
+def many_in_vain():
+    with dsl.ParallelFor(list(range(12))):
+        vain().set_retry(num_retries=1, backoff_duration="3600s")
+    asked = ask()
+    with dsl.ParallelFor(["a", "b", "c"]) as text:
+        word(text=text).after(asked)
+
+
+def test_pipelines_inside_that_wait_for_their_backoff_do_not_hide_what_can_start(
+    runner, compiled, database, serve_until
+):
+    created = runner.create(compiled(many_in_vain))
+    serve_until(lambda: len(runner.result(created).tasks) == 13 and _none_runs(database))
+    (gate,) = approvals.gates(database, "waiting")
+    approvals.decide(database, gate.id, at=1e9, actor="user:ann", approve=True, reason="")
+    serve_until(lambda: len(_attempts(database, created)) == 15 and _none_runs(database))
 
 
 def _none_runs(database):

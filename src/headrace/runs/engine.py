@@ -276,6 +276,8 @@ class Engine:
             )
             ended = row["ended"] if row is not None else None
             run.not_before[task.path] = max(run.not_before.get(task.path, 0.0), (ended or 0.0) + seconds)
+            # The plan ended where it had found enough tasks. Now that this one is known to wait, it looks beyond it.
+            run.changed = True
         return run.not_before.get(task.path, 0.0)
 
     def _free(self) -> int:
