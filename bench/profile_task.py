@@ -24,7 +24,7 @@ from typing import Any
 from bench.documents import compiled
 from bench.headrace_rows import create, finished, intervals_ms
 from headrace.project import wiring
-from headrace.runs import cache, engine, environments, live, transitions, work
+from headrace.runs import attempts, cache, engine, environments, live, transitions, work
 from headrace.runs.executors import warm
 
 ROUNDS = 20
@@ -68,11 +68,11 @@ def wrap_engine(timed: Timed) -> None:
     timed.wrap(live.LiveRun, "plan", "plan what can start")
     timed.wrap(cache, "key", "cache key")
     timed.wrap(transitions, "start_attempt", "transaction: the attempt starts")
-    timed.wrap(work, "prepare", "prepare the work (in a thread of its own)")
-    timed.wrap(environments, "python_for", "find the environment (in a thread of its own)")
+    timed.wrap(work, "prepare", "prepare the work")
+    timed.wrap(environments, "python_for", "find the environment")
     timed.wrap(warm.WarmExecutor, "start", "ask the warm parent, until it has forked")
     timed.wrap(transitions, "record_process", "transaction: which process does it")
-    timed.wrap(engine, "read_outputs", "read and digest outputs (in a thread of its own)")
+    timed.wrap(attempts, "read_outputs", "read and digest outputs")
     timed.wrap(transitions, "succeed", "transaction: outputs and success")
 
 
