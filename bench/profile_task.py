@@ -24,7 +24,7 @@ from typing import Any
 from bench.documents import compiled
 from bench.headrace_rows import create, finished, intervals_ms
 from headrace.project import wiring
-from headrace.runs import attempts, cache, engine, environments, live, transitions, work
+from headrace.runs import attempts, cache, environments, live, transitions, work
 from headrace.runs.executors import warm
 
 ROUNDS = 20

@@ -134,9 +134,22 @@ def test_the_files_of_a_version_are_in_a_local_folder(registry, register, saved)
 def test_a_folder_of_its_own_needs_no_registry(saved, tmp_path):
     nowhere = ModelRegistry("http://127.0.0.1:9")
     assert nowhere.folder(str(saved)) == saved
-    with pytest.raises(UsageError, match="there is no MLflow model here") as caught:
-        nowhere.folder(str(tmp_path))
-    assert caught.value.remedy == "Give the folder that holds the file MLmodel, or models:/NAME/VERSION."
+    assert nowhere.folder(f"file://{saved}") == saved
+    empty = tmp_path / "with space"
+    empty.mkdir()
+    for missing in (str(empty), "file://" + str(empty).replace(" ", "%20"), str(tmp_path / "nowhere")):
+        with pytest.raises(UsageError, match="there is no model here") as caught:
+            nowhere.folder(missing)
+        assert "[storage.aliases]" in caught.value.remedy
+    (empty / "model.joblib").touch()
+    assert nowhere.folder(str(empty)) == empty
+    assert nowhere.folder(str(empty / "model.joblib")) == empty / "model.joblib"
+
+
+def test_an_address_that_nobody_here_can_fetch_from_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="models cannot be fetched from hf addresses here") as caught:
+        ModelRegistry("http://127.0.0.1:9").folder("hf://team/model")
+    assert "[storage.aliases]" in caught.value.remedy
 
 
 @pytest.mark.parametrize("uri", ["models:/nope/1", "models:/nope@champion"])

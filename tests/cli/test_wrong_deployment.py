@@ -81,7 +81,7 @@ def test_an_mlflow_that_does_not_answer_is_named(user, line):
         ("delay.yaml", "modelFormat:", "modelFormt:",
          ["delay.yaml:8: spec.predictor.model.modelFormt", 'Did you mean "modelFormat"?']),
         ("delay.yaml", "name: mlflow", "name: tensorflow",
-         ["delay.yaml:9: spec.predictor.model.modelFormat.name", "Formats: mlflow, sklearn."]),
+         ["delay.yaml:9: spec.predictor.model.modelFormat.name", "Formats: sklearn, xgboost, lightgbm, onnx, mlflow;"]),
         ("delay.yaml", "name: delay", "name: delay: x", ["delay.yaml:4: not valid YAML", "Mend this line"]),
         ("delay.yaml", "name: delay", "name: delays",
          ['delay.yaml: metadata.name: is "delays"', 'calls the service "delay"', "the same name in both"]),
@@ -101,9 +101,9 @@ def test_a_slip_in_a_document_is_pointed_at(user, file, right, wrong, says):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("delay", ["Missing option '--model'"]),
+        ("delay", ["the registry has no model models:/flight-delay@champion", "registers one"]),
         ("dely --model m", ['{folder}/headrace.toml: no service is called "dely"', 'Did you mean "delay"?']),
-        ("delay --model nowhere", ["nowhere: there is no MLflow model here", "the file MLmodel"]),
+        ("delay --model nowhere", ["nowhere: there is no model here", "a folder with an MLmodel"]),
         ("delay --model models:/m", ["'models:/m' does not name a model version", "models:/NAME/VERSION"]),
         ("delay --model models:/m@champion", ["the registry has no model models:/m@champion", "registers one"]),
     ],

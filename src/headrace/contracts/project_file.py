@@ -13,6 +13,9 @@ parameters = { months = { glob = "data/*.parquet" }, suite = { path = "suite.jso
 manifest = "serving/delay.yaml"             # a KServe InferenceService
 rollout = "serving/rollout.yaml"
 
+[storage.aliases]                           # where a model lies that this machine cannot fetch
+"gs://kfserving-examples/models/sklearn/1.0/model" = "models/iris"
+
 [environments.dev]
 engine = "embedded"
 """
@@ -79,6 +82,8 @@ class ProjectFile:
     pipelines: Mapping[str, PipelineEntry] = field(default_factory=dict)
     services: Mapping[str, ServiceEntry] = field(default_factory=dict)
     environments: Mapping[str, EnvironmentEntry] = field(default_factory=dict)
+    # Storage addresses of models, and the paths or other addresses that stand for them.
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse(text: str, file: str) -> ProjectFile:
@@ -110,7 +115,7 @@ class _Reader:
         self.file = file
 
     def project(self, data: dict[str, Any]) -> ProjectFile:
-        self.known("", data, ("project", "pipelines", "services", "environments"))
+        self.known("", data, ("project", "pipelines", "services", "environments", "storage"))
         head = self.table("project", data.get("project"), required=True)
         self.known("project", head, ("name", "mlflow"))
         return ProjectFile(
@@ -119,6 +124,7 @@ class _Reader:
             pipelines={n: self.pipeline(n, t) for n, t in self.tables("pipelines", data)},
             services={n: self.service(n, t) for n, t in self.tables("services", data)},
             environments={n: self.environment(n, t) for n, t in self.tables("environments", data)},
+            aliases=self.aliases(self.table("storage", data.get("storage", {}))),
         )
 
     def pipeline(self, name: str, table: dict[str, Any]) -> PipelineEntry:
@@ -166,6 +172,11 @@ class _Reader:
         if engine not in ENGINES:
             raise self.error(path, "engine", f'no engine is called "{engine}"', f"Choose one of {', '.join(ENGINES)}.")
         return EnvironmentEntry(name, engine)
+
+    def aliases(self, storage: dict[str, Any]) -> dict[str, str]:
+        self.known("storage", storage, ("aliases",))
+        aliases = self.table("storage.aliases", storage.get("aliases", {}))
+        return {uri: self.text("storage.aliases", aliases, uri, required=True) for uri in aliases}
 
     def tables(self, section: str, data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         section_table = self.table(section, data.get(section, {}))

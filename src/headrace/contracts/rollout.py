@@ -27,7 +27,7 @@ spec:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from headrace.contracts import marked_yaml, quantities
@@ -91,6 +91,10 @@ class Rollout:
     def next_weight(self, index: int) -> int:
         """The weight that follows step `index`: the next setWeight, or 100."""
         return next((step.weight for step in self.steps[index + 1 :] if step.kind == "setWeight"), 100)
+
+    def held_at(self, percent: int) -> Rollout:
+        """The same with one step: the new revision gets `percent` of the traffic until somebody promotes it."""
+        return replace(self, steps=(Step("setWeight", weight=percent), Step("pause")))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headrace.contracts import project_file
+from headrace.contracts import inference_service, project_file, rollout
+from headrace.contracts.inference_service import InferenceService
 from headrace.contracts.project_file import PipelineEntry, ProjectFile, Reference, ServiceEntry
-from headrace.errors import NotFoundError, UsageError
+from headrace.contracts.rollout import Rollout
+from headrace.errors import DocumentError, NotFoundError, UsageError
 from headrace.project.compile import compile_pipeline
 from headrace.store.home import PROJECT_FILE
 
@@ -32,6 +35,36 @@ class Project:
     def service(self, name: str) -> ServiceEntry:
         """The `[services.NAME]` entry. Raises NotFoundError."""
         return _entry(self, "service", name, self.file.services)
+
+    def storage(self, uri: str) -> str:
+        """Where a model lies that a storage address names: what an alias stands for; paths from the project's root."""
+        uri = self.file.aliases.get(uri, uri)
+        return uri if ":/" in uri else str((self.root / uri).resolve())
+
+    def manifest(self, service: str) -> InferenceService:
+        """The InferenceService of `[services.NAME]`.
+
+        Raises:
+            NotFoundError: no such service.
+            UsageError: its file cannot be read; DocumentError: it is wrong, or of another name.
+        """
+        entry = self.service(service)
+        file = str(self.root / entry.manifest)
+        found = inference_service.parse(self.read(entry.manifest, f"services.{service}.manifest"), file)
+        if found.name != service:
+            raise DocumentError(
+                f'is "{found.name}", and headrace.toml calls the service "{service}"', file=file,
+                field="metadata.name", remedy="Give it the same name in both.",
+            )  # fmt: skip
+        return found.within(str(self.root))
+
+    def rollout(self, service: str) -> Rollout:
+        """The rollout document of `[services.NAME]`; without one, everything at once. Raises as `manifest`."""
+        entry = self.service(service)
+        if not entry.rollout:
+            return rollout.parse(rollout.DIRECT, str(self.root / PROJECT_FILE))
+        text = self.read(entry.rollout, f"services.{service}.rollout")
+        return rollout.parse(text, str(self.root / entry.rollout))
 
     def read(self, relative: str, wanted_by: str) -> str:
         """The text of a file that headrace.toml names. Raises UsageError when it is not there."""
@@ -75,6 +108,23 @@ def find(start: Path | None = None) -> Project | None:
         if (folder / PROJECT_FILE).is_file():
             return load(folder)
     return None
+
+
+def service_source(project: Project | None, wanted: str) -> InferenceService | None:
+    """The service meant by `wanted`: a name in headrace.toml, or a file that holds an InferenceService; else None.
+
+    Raises:
+        UsageError, DocumentError: its file cannot be read, or is wrong.
+    """
+    if project is not None and wanted in project.file.services and wanted not in project.file.pipelines:
+        return project.manifest(wanted)
+    file = Path(wanted)
+    if file.suffix not in (".yaml", ".yml") or not file.is_file():
+        return None
+    text = file.read_text(encoding="utf-8", errors="replace")
+    if not re.search(r"^kind:\s*['\"]?InferenceService\b", text, re.MULTILINE):
+        return None
+    return inference_service.parse(text, str(file))
 
 
 def pipeline_source(project: Project | None, wanted: str, *, show_traceback: bool = False) -> PipelineSource:

@@ -1,11 +1,13 @@
 """What was predicted, by prediction id, and the labels that come later.
 
-One SQLite file a service, apart from the main database: predictions are many and may be dropped when old.
+One SQLite file a service, apart from the main database, joins predictions with labels: predictions are many and may be
+dropped when old. Whole requests and answers, where a service's `logger` asks for them, go to Parquet files beside it.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import sqlite3
 import threading
@@ -16,12 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.errors import UsageError
+from headrace.serving.payload_files import Payload, PayloadFiles
 from headrace.store.database import connect
 from headrace.store.home import Home
 
 FLUSH_SECONDS = 0.25
 KEPT_PREDICTIONS = 1_000_000
+MAX_WAITING = 100_000
 _TRIM_EVERY = 10_000
+_LOG = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS prediction (
     id TEXT PRIMARY KEY, revision TEXT NOT NULL, output TEXT NOT NULL, at REAL NOT NULL
@@ -45,18 +51,26 @@ def path(home: Home, service: str) -> Path:
 
 
 class PayloadWriter:
-    """Writes predictions behind the requests' backs: a thread takes them in batches, four times a second."""
+    """Writes predictions behind the requests' backs: a thread takes them in batches, four times a second.
 
-    def __init__(self, file: Path, revision: str) -> None:
+    When it falls behind by `MAX_WAITING`, what comes is dropped and counted in `dropped`: requests never wait for it.
+    """
+
+    def __init__(self, file: Path, revision: str, payloads: PayloadFiles | None = None) -> None:
         self._file = file
         self._revision = revision
-        self._queue: queue.SimpleQueue[tuple[str, Any, float] | None] = queue.SimpleQueue()
+        self._payloads = payloads
+        self.dropped = 0
+        self._queue: queue.SimpleQueue[tuple[str, Any, float, str, bytes] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="payload-log", daemon=True)
         self._thread.start()
 
-    def add(self, prediction_id: str, output: Any) -> None:
-        """Note a prediction; returns at once."""
-        self._queue.put((prediction_id, output, time.time()))
+    def add(self, prediction_id: str, output: Any, *, arm: str = "", request: bytes = b"") -> None:
+        """Note a prediction; returns at once. `arm`: what the gateway took it for; `request`: the body as it came."""
+        if self._queue.qsize() >= MAX_WAITING:
+            self.dropped += 1
+            return
+        self._queue.put((prediction_id, output, time.time(), arm, request if self._payloads else b""))
 
     def close(self) -> None:
         """Write what is left."""
@@ -64,20 +78,33 @@ class PayloadWriter:
         self._thread.join(timeout=10)
 
     def _write(self) -> None:
-        with closing(_open(self._file)) as connection:
-            written, done = 0, False
-            while not done:
-                time.sleep(FLUSH_SECONDS)
-                batch, done = self._drain()
-                if batch:
-                    _insert(connection, self._revision, batch)
-                    written += len(batch)
-                if written >= _TRIM_EVERY:
-                    _trim(connection)
-                    written = 0
+        written, done, problem = 0, False, ""
+        while not done:
+            time.sleep(FLUSH_SECONDS)
+            batch, done = self._drain()
+            written += len(batch)
+            try:
+                self._store(batch, trim=written >= _TRIM_EVERY, last=done)
+                written, problem = written % _TRIM_EVERY, ""
+            except (OSError, sqlite3.Error) as error:
+                self.dropped += len(batch)
+                if str(error) != problem:
+                    _LOG.warning("predictions are not logged: %s: %s", self._file, error)
+                problem = str(error)
 
-    def _drain(self) -> tuple[list[tuple[str, Any, float]], bool]:
-        batch: list[tuple[str, Any, float]] = []
+    def _store(self, batch: list[tuple[str, Any, float, str, bytes]], *, trim: bool, last: bool) -> None:
+        if batch or trim:
+            with closing(_open(self._file)) as connection:
+                _insert(connection, self._revision, batch)
+                if trim:
+                    _trim(connection)
+        if self._payloads:
+            for prediction_id, output, at, arm, request in batch:
+                self._payloads.add(Payload(prediction_id, self._revision, arm, at, request, _text(output)))
+            self._payloads.flush(last=last)
+
+    def _drain(self) -> tuple[list[tuple[str, Any, float, str, bytes]], bool]:
+        batch: list[tuple[str, Any, float, str, bytes]] = []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -104,6 +131,28 @@ def record_labels(home: Home, service: str, labels: Sequence[tuple[str, Any]], a
     return known
 
 
+def labels_of_parquet(content: bytes) -> list[tuple[str, Any]]:
+    """The labels in a Parquet file with the columns `id` (text) and `value`.
+
+    Raises:
+        UsageError: it is none, or has other columns.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
+        ids, values = table.column("id").to_pylist(), table.column("value").to_pylist()
+    except (pyarrow.ArrowException, KeyError, OSError, ValueError) as error:
+        raise UsageError(
+            f"no Parquet file with the columns id and value: {error}", where="labels",
+            remedy="Write one with pandas: DataFrame({'id': ids, 'value': values}).to_parquet(…).",
+        ) from error  # fmt: skip
+    if not all(isinstance(one, str) for one in ids):
+        raise UsageError("the column id must hold text in every row", where="labels")
+    return list(zip(ids, values, strict=True))
+
+
 def label_counts(home: Home, service: str, since: float = 0.0) -> dict[str, LabelCounts]:
     """Labelled and wrong predictions of each revision, of predictions made at or after `since` (unix seconds)."""
     file = path(home, service)
@@ -124,11 +173,11 @@ def _open(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _insert(connection: sqlite3.Connection, revision: str, batch: list[tuple[str, Any, float]]) -> None:
+def _insert(connection: sqlite3.Connection, revision: str, batch: list[tuple[str, Any, float, str, bytes]]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT INTO prediction (id, revision, output, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(prediction_id, revision, _text(output), at) for prediction_id, output, at in batch],
+        [(prediction_id, revision, _text(output), at) for prediction_id, output, at, _, _ in batch],
     )
     connection.execute("COMMIT")
 

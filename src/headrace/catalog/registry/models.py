@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 CHECK_SECONDS = 3.0
 # What MLflow answers for an unknown model or version, and for an unknown alias.
 _ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+# What KServe's own servers look for in a folder: scikit-learn, XGBoost, LightGBM and ONNX models.
+_MODEL_FILES = (".joblib", ".pkl", ".pickle", ".skops", ".bst", ".json", ".ubj", ".txt", ".onnx")
+# Those that MLflow fetches from; hf, oci and pvc of KServe are not among them.
+_SCHEMES = ("models", "runs", "mlflow-artifacts", "http", "https", "s3", "gs", "wasbs", "abfss", "hdfs", "dbfs")
 _MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/]+))")
 
 
@@ -118,13 +123,16 @@ class ModelRegistry:
             return None
 
     def folder(self, uri: str) -> Path:
-        """A local folder with the model's files; of a remote one, a copy that MLflow keeps.
+        """A local folder (or file) with the model; of a remote one, a copy that MLflow keeps.
 
         Raises:
             HeadraceError: the files cannot be had.
         """
+        if uri.startswith("file://"):
+            uri = urllib.parse.unquote(uri.removeprefix("file://"))
         if "://" not in uri and not uri.startswith(("models:/", "runs:/")):
-            return _local_folder(Path(uri))
+            return _local(Path(uri))
+        _refuse_scheme(uri)
         import mlflow
 
         client = self.client
@@ -236,14 +244,25 @@ def _named(version: ModelVersion) -> tuple[str, str]:
     return version.name, str(version.version)
 
 
-def _local_folder(folder: Path) -> Path:
-    if not (folder / "MLmodel").is_file():
+def _local(place: Path) -> Path:
+    files = [place, *place.iterdir()] if place.is_dir() else [place]
+    if not any(file.is_file() and (file.name == "MLmodel" or file.suffix in _MODEL_FILES) for file in files):
         raise UsageError(
-            "there is no MLflow model here",
-            where=str(folder),
-            remedy="Give the folder that holds the file MLmodel, or models:/NAME/VERSION.",
+            "there is no model here", where=str(place),
+            remedy="Give a folder with an MLmodel or a model's file, models:/NAME/VERSION, or an address that "
+            "[storage.aliases] in headrace.toml knows.",
+        )  # fmt: skip
+    return place.resolve()
+
+
+def _refuse_scheme(uri: str) -> None:
+    scheme = uri.partition(":")[0]
+    if scheme not in _SCHEMES:
+        raise UsageError(
+            f"models cannot be fetched from {scheme} addresses here",
+            where=uri,
+            remedy="Fetch it yourself, and say under [storage.aliases] in headrace.toml where it lies.",
         )
-    return folder.resolve()
 
 
 def _make_store(tracking_uri: str) -> None:
