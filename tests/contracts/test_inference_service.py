@@ -51,6 +51,7 @@ def test_a_document_becomes_a_service():
         environment=(("COLOUR", "blue"),),
         threads=2,
         timeout_seconds=5.0,
+        memory_bytes=2.0**30,
     )
     assert inference_service.parse(TEXT, "delay.yaml").unused == ()
 
@@ -65,7 +66,8 @@ def test_the_settings_of_a_revision_are_json():
     settings = inference_service.parse(TEXT, "delay.yaml").settings()
     assert json.loads(json.dumps(settings)) == {
         "model_name": "late", "model_format": "mlflow", "environment": {"COLOUR": "blue"}, "threads": 2,
-        "timeout_seconds": 5.0, "workers": 1, "concurrency": 0, "batch_size": 0, "batch_delay_ms": 0.0,
+        "timeout_seconds": 5.0, "memory_bytes": 2.0**30, "workers": 1, "concurrency": 0,
+        "batch_size": 0, "batch_delay_ms": 0.0,
         "model_class": "", "transformer": "", "logged": "", "sample": 1.0,
     }  # fmt: skip
 
@@ -116,6 +118,7 @@ def test_the_processor_limit_becomes_whole_threads(cpu, threads):
         ("name: COLOUR,", "", 18, "spec.predictor.model.env[0].name", "'' is not a name", "COLOUR"),
         ("name: COLOUR,", "name: A=B,", 18, "spec.predictor.model.env[0].name", "'A=B' is not a name", "COLOUR"),
         ("cpu: 1500m", "cpu: lots", 20, "spec.predictor.model.resources.limits.cpu", "'lots' is not a quantity", ""),
+        ("memory: 1Gi", "memory: big", 20, "spec.predictor.model.resources.limits.memory", "'big' is not a", ""),
         ("cpu: 1500m", "gpu: 1", 20, "spec.predictor.model.resources.limits.gpu", "is not a field", '"cpu"?'),
     ],
 )  # fmt: skip

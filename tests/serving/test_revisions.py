@@ -11,7 +11,14 @@ from headrace.clock import SystemClock
 from headrace.errors import NotFoundError
 from headrace.processes import alive, kill_session
 from headrace.serving import payload_log, revisions
-from headrace.serving.revisions import DRAIN_SECONDS, START_SECONDS, STEADY_SECONDS, RevisionServers
+from headrace.serving.revisions import (
+    DRAIN_SECONDS,
+    FAILED_SECONDS,
+    RESTART_SECONDS,
+    START_SECONDS,
+    STEADY_SECONDS,
+    RevisionServers,
+)
 from headrace.store import events
 from headrace.store.home import Home
 
@@ -77,6 +84,17 @@ def _post(revision, path, body, **headers):
     return httpx.post(f"http://127.0.0.1:{revision.port}{path}", json=body, headers=headers, timeout=30)
 
 
+def _failed(servers, name, clock):
+    """The revision once it has failed; the clock goes on, so that no restart has to wait."""
+
+    def told():
+        clock.time += 1
+        found = servers.ensure(name)
+        return found if found.state == "failed" else None
+
+    return _until(told)
+
+
 def test_revisions_of_a_service_are_numbered(database, revision):
     assert [revision("/models/a"), revision("/models/b")] == ["iris-00001", "iris-00002"]
     second = revisions.get(database, "iris-00002")
@@ -128,9 +146,9 @@ def test_a_server_that_was_killed_is_started_again_and_long_health_forgives_the_
     assert servers.ensure(name).starts == 1
 
 
-def test_a_model_that_cannot_be_loaded_fails_with_the_reason(servers, database, tmp_path, revision):
+def test_a_model_that_cannot_be_loaded_fails_with_the_reason(servers, database, tmp_path, revision, clock):
     name = revision(tmp_path)
-    failed = _ensured(servers, name, "failed")
+    failed = _failed(servers, name, clock)
     assert failed.starts == revisions.MAX_STARTS
     assert failed.message.startswith("its server died: ")
     assert f"{tmp_path / 'MLmodel'}: there is no MLflow model here" in failed.message
@@ -138,6 +156,36 @@ def test_a_model_that_cannot_be_loaded_fails_with_the_reason(servers, database, 
     assert servers.stop(name) == failed
     assert servers.running() == []
     assert [e.reason for e in events.read(database, kinds=["revision.failed"])] == [failed.message]
+
+
+def test_a_server_that_dies_again_and_again_is_started_after_growing_waits(servers, clock, tmp_path, revision):
+    name = revision(tmp_path)
+
+    def died():
+        told = revisions.get(servers.database, name)
+        _until(lambda: not alive(told.pid, told.process_created))
+
+    servers.ensure(name)
+    died()
+    assert servers.ensure(name).starts == 2, "the first time at once"
+    died()
+    assert servers.ensure(name).starts == 2
+    clock.time += RESTART_SECONDS
+    assert servers.ensure(name).starts == 3
+    died()
+    assert servers.ensure(name).state == "failed"
+    clock.time += FAILED_SECONDS - 1
+    assert servers.ensure(name).state == "failed"
+    clock.time += 1
+    assert servers.ensure(name).state == "starting", "what is still wanted is tried once more after a while"
+    died()
+    assert servers.ensure(name).state == "failed"
+
+
+def test_a_server_that_takes_more_memory_than_it_may_is_killed_and_says_so(servers, clock, models, revision):
+    name = revision(models.iris, memory_bytes=20e6)
+    failed = _failed(servers, name, clock)
+    assert "it took more memory than its limit of 20 MB" in failed.message
 
 
 def test_a_server_that_is_stopped_answers_its_running_request_and_is_not_ready_meanwhile(servers, models, revision):

@@ -80,7 +80,8 @@ class Batcher:
 class InferenceService:
     """One service: which model, how it is run.
 
-    `timeout_seconds` bounds a request, `threads` a prediction. `workers` processes answer, each at most `concurrency`
+    `timeout_seconds` bounds a request, `threads` a prediction, `memory_bytes` all processes of a revision together (0:
+    no limit). `workers` processes answer, each at most `concurrency`
     requests at a time (0: the server's own limit). `model_class` and `transformer` are `FILE.py:CLASS`, relative to
     the project. `logged` says what the payload log keeps beside ids and predictions: all, request, response or "",
     of the share `sample` of all requests. `canary_percent`: the share that the newest model gets until the manifest
@@ -95,6 +96,7 @@ class InferenceService:
     environment: tuple[tuple[str, str], ...]
     threads: int
     timeout_seconds: float
+    memory_bytes: float = 0.0
     workers: int = 1
     concurrency: int = 0
     batcher: Batcher | None = None
@@ -123,6 +125,7 @@ class InferenceService:
             "environment": dict(self.environment),
             "threads": self.threads,
             "timeout_seconds": self.timeout_seconds,
+            "memory_bytes": self.memory_bytes,
             "workers": self.workers,
             "concurrency": self.concurrency,
             "batch_size": self.batcher.size if self.batcher else 0,
@@ -241,6 +244,7 @@ class _Reader:
             environment=environment,
             threads=_threads(document, model),
             timeout_seconds=_timeout(document, (*predictor, "timeout")),
+            memory_bytes=_memory(document, model),
             workers=self.workers(predictor, options),
             concurrency=_whole(document, (*predictor, "containerConcurrency"), 0),
             batcher=self.batcher(predictor),
@@ -463,10 +467,21 @@ def _threads(document: MarkedDocument, model: Path) -> int:
     for kind in ("limits", "requests"):
         document.only((*resources, kind), ("cpu", "memory"))
     for kind in ("limits", "requests"):
-        cpu = document.get((*resources, kind, "cpu"))
+        cpu = _quantity(document, (*resources, kind, "cpu"))
         if cpu is not None:
-            try:
-                return max(1, math.ceil(quantities.quantity(cpu)))
-            except ValueError as error:
-                raise document.error((*resources, kind, "cpu"), str(error)) from error
+            return max(1, math.ceil(cpu))
     return 1
+
+
+def _memory(document: MarkedDocument, model: Path) -> float:
+    return _quantity(document, (*model, "resources", "limits", "memory")) or 0.0
+
+
+def _quantity(document: MarkedDocument, path: Path) -> float | None:
+    value = document.get(path)
+    if value is None:
+        return None
+    try:
+        return quantities.quantity(value)
+    except ValueError as error:
+        raise document.error(path, str(error)) from error

@@ -32,6 +32,8 @@ HEALTH_SECONDS = 1.0
 MAX_STARTS = 3
 START_SECONDS = 120.0
 STEADY_SECONDS = 60.0
+RESTART_SECONDS = 2.0
+FAILED_SECONDS = 60.0
 DRAIN_SECONDS = 15.0
 _ACTOR = "system:serving"
 _RUNTIME = "headrace.serving.runtime"
@@ -102,19 +104,28 @@ class RevisionServers:
     def ensure(self, revision_id: str) -> Revision:
         """See that the revision's server runs: start it, find it again, or tell that it has failed.
 
-        A server that dies is started again, at most `MAX_STARTS` times in a row; one that was ready for
-        `STEADY_SECONDS` starts a new row. One that is on its way out ends first.
+        A server that dies is started again: at once the first time, then after a growing wait, at most `MAX_STARTS`
+        times in a row; then it has failed, and is tried once more every `FAILED_SECONDS` for as long as it is wanted.
+        One that was ready for `STEADY_SECONDS` starts a new row. One that takes more memory than it may is killed. One
+        that is on its way out ends first.
         """
         revision = get(self.database, revision_id)
         self._reap()
-        if revision.state == "failed":
+        since = self.clock.now() - revision.updated_at
+        if revision.state == "failed" and since < FAILED_SECONDS:
             return revision
         if alive(revision.pid, revision.process_created):
-            return self.stop(revision_id) if revision.state == "stopped" else self._look(revision)
-        steady = revision.state == "ready" and self.clock.now() - revision.updated_at > STEADY_SECONDS
-        if revision.state in ("starting", "ready") and revision.starts >= MAX_STARTS and not steady:
-            return self._move(revision, "failed", message=self._last_words(revision))
-        return self._start(revision, again=not steady)
+            if revision.state == "stopped":
+                return self.stop(revision_id)
+            return self._look(revision) if self._within_memory(revision) else self._killed(revision)
+        if revision.state in ("starting", "ready"):
+            steady = revision.state == "ready" and since > STEADY_SECONDS
+            if revision.starts >= MAX_STARTS and not steady:
+                return self._move(revision, "failed", message=self._last_words(revision))
+            if revision.starts > 1 and not steady and since < RESTART_SECONDS * 2 ** (revision.starts - 2):
+                return revision
+            return self._start(revision, again=not steady)
+        return self._start(revision, again=True)
 
     def stop(self, revision_id: str) -> Revision:
         """Ask the server to end after its running requests; kill it when it takes too long."""
@@ -153,6 +164,22 @@ class RevisionServers:
                     kill_session(revision.pid, revision.process_created)
             self._reap()
             time.sleep(0.05)
+
+    def _within_memory(self, revision: Revision) -> bool:
+        limit = revision.settings.get("memory_bytes") or 0
+        if not limit:
+            return True
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(revision.pid)
+            return sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) <= limit
+        return True
+
+    def _killed(self, revision: Revision) -> Revision:
+        limit = revision.settings["memory_bytes"] / 1e6
+        with self._log(revision).open("a", encoding="utf-8") as log:
+            log.write(f"it took more memory than its limit of {limit:.0f} MB\n")
+        kill_session(revision.pid, revision.process_created)
+        return revision
 
     def _look(self, revision: Revision) -> Revision:
         if revision.state == "ready":
