@@ -48,6 +48,8 @@ def test_a_document_becomes_steps_and_an_analysis():
         ("minRequests", "minRequest", 10, "minRequest"),
         ("canary:", "blueGreen:", 6, "blueGreen"),
         (", threshold: 100ms", "", 19, "threshold"),
+        ("weight: 2}", "weight: 0}", 18, "weight"),
+        ("weight: 2}", "margin: -1}", 18, "margin"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_line(old, new, line, field):

@@ -1,11 +1,14 @@
+import json
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome
+from headrace.quality.analysis.evidence import Evidence
 from headrace.quality.analysis.judge import judge
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
 from headrace.quality.analysis.window import Window
@@ -90,6 +93,64 @@ def test_a_canary_that_errs_on_a_sixth_of_its_requests_is_found_within_seconds()
         needed.append(len(windows))
     assert sorted(needed)[15] <= 8
     assert max(needed) <= 40
+
+
+def test_a_worse_canary_fails_though_an_incident_at_a_small_weight_was_mostly_counted_on_the_stable_arm():
+    incident = [Window(50, 25, 950, 475)] * 20
+    after = [Window(500, 25, 500, 0)] * 20
+    verdict = _verdict(*incident, *after)
+    (metric,) = verdict.evidence["metrics"]
+    assert metric["canary"]["rate"] < metric["stable"]["rate"]
+    assert metric["excess"] > 0.01
+    assert verdict.outcome is Outcome.FAILED
+
+
+def test_an_incident_on_both_arms_does_not_hide_what_the_next_step_may_cost():
+    incident = [Window(50, 25, 950, 475)] * 20
+    after = [Window(500, 25, 500, 0)] * 2
+    (metric,) = _verdict(*incident, *after, next_weight=100).evidence["metrics"]
+    assert metric["canary"]["rate"] < metric["stable"]["rate"]
+    # 50 of the canary's 2,000 requests failed because of the canary.
+    assert metric["worst_case_harm"] > 0.025
+
+
+def test_a_margin_beyond_the_grid_of_ratios_passes_nothing_by_itself():
+    analysis = Analysis(metrics=(Metric("errors", margin=1000.0, budget=0.0),))
+    assert judge(analysis, {"errors": [Window(5, 0, 95, 0)]}, next_weight=50).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("canary_rate", "stable_rate"), [(0.16, 0.1), (0.045, 0.03)])
+def test_a_harmful_revision_passes_at_most_as_often_as_alpha_says(canary_rate, stable_rate):
+    """Its ratio is at the margin and its excess over the budget at least, so each way to pass would be wrong."""
+    analysis = Analysis(alpha=0.2, metrics=(Metric("errors", min_effect=1.0, budget=0.01), Metric("labels")))
+    source = np.random.default_rng(4)
+    runs, passed = 200, 0
+    for _ in range(runs):
+        evidence = Evidence()
+        for _ in range(40):
+            evidence = evidence.plus(
+                Window(100, int(source.binomial(100, canary_rate)), 300, int(source.binomial(300, stable_rate)))
+            )
+            verdict = judge(analysis, {"errors": evidence}, next_weight=100)
+            if verdict.evidence["metrics"][0]["outcome"] is Outcome.PASSED:
+                passed += 1
+                break
+    assert passed <= runs * 0.2 + 3 * (runs * 0.2 * 0.8) ** 0.5
+
+
+def test_identical_arms_pass_in_the_end_with_one_canary_request_in_ten():
+    verdict = _verdict(*[Window(100, 1, 900, 9)] * 300, next_weight=100)
+    assert verdict.outcome is Outcome.PASSED
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS), max_size=6), st.integers(0, 100))
+@settings(deadline=None)
+def test_evidence_summed_up_gives_the_verdict_of_the_windows_as_finite_json(rows, next_weight):
+    windows = [Window(a, min(a, b), c, min(c, d)) for a, b, c, d in rows]
+    told = _verdict(*windows, next_weight=next_weight).to_dict()
+    summed = judge(ANALYSIS, {"errors": Evidence.of(windows)}, next_weight=next_weight).to_dict()
+    assert summed == told
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 @given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS, COUNTS), max_size=6))

@@ -197,6 +197,9 @@ def _metric(document: MarkedDocument, path: Path) -> Metric:
             ("margin", "margin", 1.5),
         )
     }  # fmt: skip
+    for key, field in (("weight", "weight"), ("margin", "margin")):
+        if not numbers[field] > 0:
+            raise document.error((*path, key), f"must be above 0, not {numbers[field]}")
     return Metric(name, **numbers, threshold_ms=(threshold or 0.0) * 1000)
 
 

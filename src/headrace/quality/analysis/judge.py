@@ -1,39 +1,56 @@
 """From windows of counts to a verdict: failed, passed or inconclusive, with the evidence and a sentence.
 
 A metric has *failed* when its e-value reaches the limit that its share of alpha sets, and the canary's rate is higher
-by `min_effect` at least. It has *passed* when the evidence excludes that going on does harm: either the ratio of the
-rates is below `margin`, or even the worst excess rate that the evidence leaves possible, times the weight of the
-next step, stays within the metric's budget. Everything else, no data above all, is *inconclusive*.
+by `min_effect` at least. A canary that is no worse on any metric fails with probability at most alpha over the whole
+rollout: each metric's e-value ever reaches its limit with probability at most its share, whether or not the metrics
+hang together, and `min_effect` only takes cases away.
+
+A metric has *passed* when the evidence excludes that going on does harm: either the ratio of the rates is below
+`margin`, or even the worst excess rate that the evidence leaves possible, times the weight of the next step, stays
+within the metric's budget. The worst excess is u (1 - 1 / r), with u the upper end for the canary's rate and r that
+for the ratio: base rates that change, for both arms, cancel out. Each of the two ends is ever wrong with probability
+at most alpha / 2, so a metric whose ratio and harm are both too high ever passes with probability at most alpha.
+Alpha is not shared here: a revision that is bad on one metric goes on only if that one passes.
+
+Everything else, no data above all, is *inconclusive*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome, Verdict
+from headrace.quality.analysis.evidence import MAX_RATIO, Counted, Evidence
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
-from headrace.quality.analysis.window import Window
 
-_WORDS = {"errors": "failed", "latency": "were slow", "labels": "were wrong"}
+_WORDS = {"errors": "failed", "labels": "were wrong"}
 
 
 def judge(
-    analysis: Analysis, windows: Mapping[str, Sequence[Window]], *, next_weight: int, min_requests: int = 0
+    analysis: Analysis,
+    windows: Mapping[str, Counted],
+    *,
+    next_weight: int,
+    min_requests: int = 0,
+    unit: str = "requests",
 ) -> Verdict:
     """The verdict over all metrics; `windows` are those of the whole rollout, by metric name.
 
-    The same windows give the same verdict, bit for bit.
+    Evidence that sums them up gives the same verdict sooner. `unit` is what was counted, for the sentence. The same
+    windows in the same order give the same verdict, bit for bit, on the same kind of machine.
     """
     total_weight = sum(metric.weight for metric in analysis.metrics)
     parts = [
         _judge_metric(
             metric,
-            windows.get(metric.name, ()),
-            analysis.alpha * metric.weight / total_weight,
-            next_weight,
-            min_requests,
+            Evidence.of(windows.get(metric.name, ())),
+            alpha=analysis.alpha,
+            share=analysis.alpha * metric.weight / total_weight,
+            next_weight=next_weight,
+            min_requests=min_requests,
+            unit=unit,
         )
         for metric in analysis.metrics
     ]
@@ -50,50 +67,81 @@ def judge(
 
 
 def _judge_metric(
-    metric: Metric, windows: Sequence[Window], alpha: float, next_weight: int, min_requests: int
+    metric: Metric,
+    evidence: Evidence,
+    *,
+    alpha: float,
+    share: float,
+    next_weight: int,
+    min_requests: int,
+    unit: str,
 ) -> dict[str, Any]:
-    canary_n, canary_x = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
-    stable_n, stable_x = sum(w.stable_n for w in windows), sum(w.stable_x for w in windows)
-    evidence, limit = e_value(windows), 1 / alpha
-    low, high = ratio_interval(windows, alpha)
-    worst_canary = rate_interval(canary_n, canary_x, alpha / 2)[1]
-    best_stable = rate_interval(stable_n, stable_x, alpha / 2)[0]
-    harm = max(0.0, worst_canary - best_stable) * next_weight / 100
-    excess = _rate(canary_x, canary_n) - _rate(stable_x, stable_n)
-    if evidence >= limit and excess >= metric.min_effect:
+    proof, limit = e_value(evidence), 1 / share
+    ratio = ratio_interval(evidence, alpha)
+    canary_rates = rate_interval(evidence.canary_n, evidence.canary_x, alpha)
+    harm = _excess(canary_rates[1], ratio[1]) * next_weight / 100
+    excess = _estimated_excess(evidence)
+    enough = evidence.canary_n >= max(min_requests, 1) and evidence.stable_n > 0
+    # At the grid's end nothing is excluded above, whatever the margin.
+    no_worse = ratio[1] < min(metric.margin, MAX_RATIO)
+    if proof >= limit and excess >= metric.min_effect:
         outcome = Outcome.FAILED
-    elif canary_n >= max(min_requests, 1) and stable_n > 0 and (high < metric.margin or harm <= metric.budget):
+    elif enough and (no_worse or harm <= metric.budget):
         outcome = Outcome.PASSED
     else:
         outcome = Outcome.INCONCLUSIVE
     return {
         "name": metric.name,
         "outcome": outcome,
-        "canary": {"requests": canary_n, "events": canary_x, "rate": _rate(canary_x, canary_n)},
-        "stable": {"requests": stable_n, "events": stable_x, "rate": _rate(stable_x, stable_n)},
-        "e_value": evidence,
+        "canary": _arm(evidence.canary_n, evidence.canary_x, canary_rates),
+        "stable": _arm(
+            evidence.stable_n, evidence.stable_x, rate_interval(evidence.stable_n, evidence.stable_x, alpha)
+        ),
+        "e_value": proof,
         "limit": limit,
-        "ratio_interval": [low, high],
+        "excess": excess,
+        "min_effect": metric.min_effect,
+        "ratio_interval": list(ratio),
+        "margin": metric.margin,
         "worst_case_harm": harm,
         "budget": metric.budget,
-        "sentence": _sentence(metric, outcome, (canary_n, canary_x, stable_n, stable_x), evidence, limit, harm),
+        "sentence": _sentence(metric, outcome, evidence, proof, limit, harm, unit),
     }
 
 
+def _arm(n: int, x: int, rates: tuple[float, float]) -> dict[str, Any]:
+    return {"requests": n, "events": x, "rate": _rate(x, n), "rate_interval": list(rates)}
+
+
+def _excess(canary_rate: float, ratio: float) -> float:
+    """How much of a canary's rate is its own, when the stable arm's is that rate over the ratio."""
+    return canary_rate * (1.0 if ratio >= MAX_RATIO else max(0.0, 1 - 1 / ratio))
+
+
+def _estimated_excess(evidence: Evidence) -> float:
+    """The canary's rate less what the stable arm would have had at the same times, by the ratio of Mantel and Haenszel.
+
+    The difference of the totals would mislead: an incident at a small weight is mostly counted on the stable arm.
+    """
+    canary = _rate(evidence.canary_x, evidence.canary_n)
+    if evidence.canary_part == 0.0:
+        return canary - _rate(evidence.stable_x, evidence.stable_n)
+    return canary * (1 - evidence.stable_part / evidence.canary_part)
+
+
 def _sentence(
-    metric: Metric, outcome: Outcome, counts: tuple[int, int, int, int], evidence: float, limit: float, harm: float
+    metric: Metric, outcome: Outcome, counts: Evidence, proof: float, limit: float, harm: float, unit: str
 ) -> str:
-    canary_n, canary_x, stable_n, stable_x = counts
-    what = _WORDS[metric.name]
+    what = _WORDS.get(metric.name, "were bad")
     if metric.name == "latency":
         what = f"took over {metric.threshold_ms:.0f} ms"
     facts = (
-        f"{canary_x} of {canary_n} canary requests {what} ({_rate(canary_x, canary_n):.1%}), "
-        f"{stable_x} of {stable_n} stable ones ({_rate(stable_x, stable_n):.1%})"
+        f"{counts.canary_x} of {counts.canary_n} canary {unit} {what} ({_rate(counts.canary_x, counts.canary_n):.1%}), "
+        f"{counts.stable_x} of {counts.stable_n} stable ones ({_rate(counts.stable_x, counts.stable_n):.1%})"
     )
     if outcome is Outcome.FAILED:
-        return f"{metric.name}: {facts}; evidence {evidence:.3g} against a limit of {limit:.3g}"
-    worst = f"at worst {harm:.1%} more of all requests at the next step, budget {metric.budget:.1%}"
+        return f"{metric.name}: {facts}; evidence {proof:.3g} against a limit of {limit:.3g}"
+    worst = f"at worst {harm:.1%} more of all {unit} at the next step, budget {metric.budget:.1%}"
     return f"{metric.name}: {facts}; {worst}"
 
 
