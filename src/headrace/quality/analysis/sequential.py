@@ -50,7 +50,7 @@ def e_value(counted: Counted) -> float:
     Equal weights on 48 ratios from 1 to MAX_RATIO with equal steps in their logarithm.
     """
     worse = Evidence.of(counted).log_likelihood[_WORSE]
-    return from_log(_log_sum_exp(worse) - math.log(worse.size))
+    return from_log(log_sum_exp(worse) - math.log(worse.size))
 
 
 def ratio_interval(counted: Counted, alpha: float) -> tuple[float, float]:
@@ -103,6 +103,7 @@ def _mixture_up_to(likelihood: Floats) -> Floats:
     return mixture
 
 
-def _log_sum_exp(values: Floats) -> float:
+def log_sum_exp(values: Floats) -> float:
+    """log(sum(exp(values))), without overflow."""
     top = float(values.max())
     return top + math.log(float(np.exp(values - top).sum()))
