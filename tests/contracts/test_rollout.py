@@ -46,7 +46,7 @@ def test_a_document_becomes_steps_and_an_analysis():
         ("alpha: 0.01", "alpha: 1.5", 15, "alpha"),
         ("{duration: 10s}", "{duration: soon}", 12, "duration"),
         ("minRequests", "minRequest", 10, "minRequest"),
-        ("canary:", "blueGreen:", 6, "blueGreen"),
+        ("canary:", "rolling:", 6, "rolling"),
         (", threshold: 100ms", "", 19, "threshold"),
         ("weight: 2}", "weight: 0}", 18, "weight"),
         ("weight: 2}", "margin: -1}", 18, "margin"),

@@ -9,8 +9,9 @@ from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.controller import RolloutController
 from headrace.control.rollouts.request import Model, request
-from headrace.serving import payload_log, revisions
-from headrace.serving.gateway import ArmCounts
+from headrace.serving import revisions
+from headrace.serving.evidence import Evidence
+from headrace.serving.gateway import SHADOW, ArmCounts
 from headrace.store import events
 
 ROLLOUT = """\
@@ -64,7 +65,7 @@ class RecordingTraffic:
                 self._errors[name],
                 {100.0: self._requests[name] - self._slow[name], 60000.0: self._requests[name]},
             )
-            for name in self.weights()
+            for name in [*self.weights(), *(name + SHADOW for name in self.mirrored())]
         }
 
     def epoch(self):
@@ -80,6 +81,10 @@ class RecordingTraffic:
         for counter in (self._requests, self._errors, self._slow):
             counter.clear()
 
+    def mirrored(self):
+        """The share of the requests that each revision gets copies of."""
+        return {r.mirror.arm.revision_id: r.mirror.percent for r in self.routes.values() if r.mirror}
+
     def weights(self):
         return {arm.revision_id: arm.weight for route in self.routes.values() for arm in route.arms}
 
@@ -90,6 +95,7 @@ class RecordingServers:
     def __init__(self, database):
         self.database = database
         self.states = {}
+        self.dead = set()
         self.ports = {}
         self.up = {}
 
@@ -106,6 +112,9 @@ class RecordingServers:
     def running(self):
         return list(self.up.values())
 
+    def died(self, revision_id):
+        return revision_id in self.dead
+
 
 class Stage:
     """Where rollouts are walked: real rows, a clock to move, recorders for traffic and servers."""
@@ -116,7 +125,15 @@ class Stage:
         self.clock = SetClock()
         self.traffic = RecordingTraffic()
         self.servers = RecordingServers(database)
+        self.answers = {}
         self.revive()
+
+    def query(self, metric, text):
+        """What Prometheus would answer to a query; a test says it."""
+        answer = self.answers[text]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def revive(self):
         """Throw the controller away and make another one."""
@@ -125,13 +142,18 @@ class Stage:
             clock=self.clock,
             traffic=self.traffic,
             servers=self.servers,
-            labels=lambda service, since: payload_log.label_counts(self.home, service, since),
+            evidence=Evidence(self.home),
+            query=self.query,
         )
 
     def request(
         self, steps=STEPS, *, service="delay", key=None, model="models:/m/1", metrics="{name: errors}", more=""
     ):
-        document = rollout_document.parse(ROLLOUT.format(steps=steps, metrics=metrics, more=more), "rollout.yaml")
+        return self.ask(ROLLOUT.format(steps=steps, metrics=metrics, more=more), service=service, key=key, model=model)
+
+    def ask(self, text, *, service="delay", key=None, model="models:/m/1"):
+        """Ask for the rollout that a document describes."""
+        document = rollout_document.parse(text, "rollout.yaml")
         manifest = InferenceService(service, "default", "models:/m@champion", "mlflow", service, (), 1, 60.0)
         number = self.database.one("SELECT count(*) AS n FROM rollout")["n"]
         return request(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,18 +72,36 @@ class MarkedDocument:
 
 
 def parse(text: str, file: str) -> MarkedDocument:
-    """The first YAML document in `text`.
+    """The one YAML document in `text`.
 
     Raises:
-        DocumentError: not YAML, or not a mapping.
+        DocumentError: not YAML, not a mapping, or more than one document.
     """
     import yaml
 
-    lines: dict[Path, int] = {}
+    with _yaml_errors(file):
+        return _marked(yaml.compose(text, Loader=yaml.SafeLoader), file)
+
+
+def parse_all(text: str, file: str) -> list[MarkedDocument]:
+    """Every YAML document in `text`, those that hold nothing left out; at least one.
+
+    Raises:
+        DocumentError: not YAML, or one is not a mapping.
+    """
+    import yaml
+
+    with _yaml_errors(file):
+        nodes: list[Any] = [node for node in yaml.compose_all(text, Loader=yaml.SafeLoader) if not _is_empty(node)]
+        return [_marked(node, file) for node in nodes or [None]]
+
+
+@contextmanager
+def _yaml_errors(file: str) -> Iterator[None]:
+    import yaml
+
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-        _walk(node, (), lines)
+        yield
     except RecursionError as error:
         raise DocumentError("an alias refers to itself, or it is nested too deep", file=file) from error
     except yaml.YAMLError as error:
@@ -91,8 +110,24 @@ def parse(text: str, file: str) -> MarkedDocument:
             f"not valid YAML: {getattr(error, 'problem', None) or error}",
             file=file, line=mark.line + 1 if mark else None, remedy="Mend this line.",
         ) from error  # fmt: skip
+
+
+def _is_empty(node: Any) -> bool:
+    return node is None or (not isinstance(node.value, list) and node.tag == "tag:yaml.org,2002:null")
+
+
+def _marked(node: Any, file: str) -> MarkedDocument:
+    import yaml
+
     if not isinstance(node, yaml.MappingNode):
         raise DocumentError("holds no YAML mapping", file=file, remedy="Write it as kind: … and spec: ….")
+    loader = yaml.SafeLoader("")
+    try:
+        data = loader.construct_document(node)
+    finally:
+        loader.dispose()
+    lines: dict[Path, int] = {}
+    _walk(node, (), lines)
     return MarkedDocument(data, lines, file)
 
 

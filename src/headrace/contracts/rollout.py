@@ -22,15 +22,21 @@ spec:
     - {name: errors, weight: 2, minEffect: 0.01, budget: 0.05}
     - {name: latency, threshold: 100ms, minEffect: 0.05, budget: 0.1}
     - {name: labels, minEffect: 0.02, budget: 0.1}
+  watch: {duration: 1h}                    # after promotion: late labels may still roll back
+
+The other strategies: `blueGreen`, `abTest`, `shadow`; see docs/rollouts.md. All of them become steps. AnalysisTemplates
+that steps refer to follow as further YAML documents of the same file.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from headrace.contracts import marked_yaml, quantities
+from headrace.contracts import analysis_template, marked_yaml, quantities
+from headrace.contracts.analysis_template import TemplateMetric
 from headrace.contracts.marked_yaml import MarkedDocument, Path
 
 API_VERSION = "headrace.dev/v1alpha1"
@@ -38,6 +44,9 @@ API_VERSION = "headrace.dev/v1alpha1"
 DIRECT = f"apiVersion: {API_VERSION}\nkind: Rollout\nspec: {{strategy: {{canary: {{steps: []}}}}}}\n"
 METRICS = ("errors", "latency", "labels")
 ON_INCONCLUSIVE = ("hold", "promote", "rollback")
+STRATEGIES = ("canary", "blueGreen", "abTest", "shadow")
+TEST_KINDS = ("conversion", "mean")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a header's or a cookie's name: RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True)
@@ -71,12 +80,70 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: `weight` (percent), `pause` (seconds, or until promoted when None), or `analysis`."""
+    """One step: `setWeight` (percent), `pause` (seconds, or until promoted when None), `analysis`, `mirror` (percent of
+    the requests), `match` (requests that the rollout's matches fit), `test` (an A/B test).
+
+    An analysis with `metrics` is made of measurements; one without is the built-in one.
+    """
 
     kind: str
     weight: int = 0
     seconds: float | None = None
     min_requests: int = 30
+    metrics: tuple[TemplateMetric, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sticky:
+    """What a user is known by: a request header, or a cookie that the gateway gives. One of them is empty."""
+
+    header: str = ""
+    cookie: str = ""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Requests whose header or cookie has a value; `how` is exact, prefix or regex."""
+
+    value: str
+    how: str = "exact"
+    header: str = ""
+    cookie: str = ""
+
+
+@dataclass(frozen=True)
+class Test:
+    """What decides an A/B test: a metric whose values come as labels, by prediction id.
+
+    `conversion` counts labels that are true or above 0; `mean` averages numbers. It runs for `duration` seconds or
+    until both arms have `min_samples` values, whatever comes first. `min_effect` is the smallest difference (of rates,
+    of means) that is worth acting on; `alpha` the chance to see a difference where there is none.
+    """
+
+    metric: str
+    kind: str = "conversion"
+    higher_is_better: bool = True
+    min_effect: float = 0.0
+    alpha: float = 0.05
+    duration: float | None = None
+    min_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """When the answers of a shadow agree with those that were sent: two numbers may differ by `tolerance`."""
+
+    max_disagreement: float = 0.05
+    tolerance: float = 0.0
+    promote: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What goes on after promotion: late labels of the rollout's own requests are judged for `duration` seconds."""
+
+    duration: float
+    metrics: tuple[Metric, ...] = (Metric("labels"),)
 
 
 @dataclass(frozen=True)
@@ -87,6 +154,12 @@ class Rollout:
     steps: tuple[Step, ...] = ()
     analysis: Analysis = Analysis()
     scale_down_delay: float = 300.0
+    strategy: str = "canary"
+    sticky: Sticky | None = None
+    matches: tuple[Match, ...] = ()
+    test: Test | None = None
+    shadow: Shadow | None = None
+    watch: Watch | None = None
 
     def next_weight(self, index: int) -> int:
         """The weight that follows step `index`: the next setWeight, or 100."""
@@ -96,20 +169,49 @@ class Rollout:
         """The same with one step: the new revision gets `percent` of the traffic until somebody promotes it."""
         return replace(self, steps=(Step("setWeight", weight=percent), Step("pause")))
 
+    def mirrored(self, index: int) -> int:
+        """The percentage of requests that are mirrored while the rollout stands at step `index`."""
+        done = [step.weight for step in self.steps[:index] if step.kind == "mirror"]
+        return done[-1] if done else 0
+
+    def matched(self, index: int) -> tuple[Match, ...]:
+        """The matches in force while the rollout stands at step `index`."""
+        return self.matches if any(step.kind == "match" for step in self.steps[:index]) else ()
+
+    @property
+    def counted_metrics(self) -> tuple[Metric, ...]:
+        """What is counted window by window: the metrics of the analysis, and those of the watch after it."""
+        names = {metric.name for metric in self.analysis.metrics}
+        watched = self.watch.metrics if self.watch else ()
+        return (*self.analysis.metrics, *(metric for metric in watched if metric.name not in names))
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Rollout:
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`, also after JSON; what an older document does not say has its default."""
         analysis = data["analysis"]
-        metrics = tuple(Metric(**metric) for metric in analysis["metrics"])
+        watch, sticky, test, shadow = (data.get(name) for name in ("watch", "sticky", "test", "shadow"))
         return cls(
             name=data["name"],
-            steps=tuple(Step(**step) for step in data["steps"]),
-            analysis=Analysis(**{**analysis, "metrics": metrics}),
+            steps=tuple(
+                Step(**{**step, "metrics": tuple(map(analysis_template.from_dict, step.get("metrics", ())))})
+                for step in data["steps"]
+            ),
+            analysis=Analysis(**{**analysis, "metrics": _metrics_from(analysis)}),
             scale_down_delay=data["scale_down_delay"],
+            strategy=data.get("strategy", "canary"),
+            sticky=Sticky(**sticky) if sticky else None,
+            matches=tuple(Match(**match) for match in data.get("matches", ())),
+            test=Test(**test) if test else None,
+            shadow=Shadow(**shadow) if shadow else None,
+            watch=Watch(watch["duration"], _metrics_from(watch)) if watch else None,
         )
+
+
+def _metrics_from(data: Mapping[str, Any]) -> tuple[Metric, ...]:
+    return tuple(Metric(**metric) for metric in data["metrics"])
 
 
 def parse(text: str, file: str) -> Rollout:
@@ -117,47 +219,309 @@ def parse(text: str, file: str) -> Rollout:
 
     Raises:
         DocumentError: a wrong document, or a strategy that is not carried out.
+        UnsupportedError: a provider of metrics that is not carried out.
     """
-    document = marked_yaml.parse(text, file)
+    document, *others = marked_yaml.parse_all(text, file)
+    templates = _templates(others)
     if document.get(("apiVersion",)) != API_VERSION:
         raise document.error(("apiVersion",), f"must be {API_VERSION}")
     if document.get(("kind",)) != "Rollout":
         raise document.error(("kind",), "must be Rollout")
     document.only((), ("apiVersion", "kind", "metadata", "spec"))
     document.only(("metadata",), ("name", "labels", "annotations"))
-    document.only(("spec",), ("strategy", "analysis"))
+    document.only(("spec",), ("strategy", "analysis", "watch"))
     strategy: Path = ("spec", "strategy")
-    document.only(strategy, ("canary",))
-    canary: Path = (*strategy, "canary")
-    document.table(canary, required=True)
-    document.only(canary, ("steps", "scaleDownDelaySeconds"))
-    steps = tuple(
-        _step(document, (*canary, "steps", index)) for index in range(len(document.typed((*canary, "steps"), list, [])))
-    )
-    return Rollout(
+    document.only(strategy, STRATEGIES)
+    kinds = list(document.table(strategy, required=True))
+    if len(kinds) != 1:
+        raise document.error(strategy, f"must be one of {', '.join(STRATEGIES)}")
+    reader = _StrategyReader(document, (*strategy, kinds[0]), templates)
+    document.table(reader.path, required=True)
+    found = Rollout(
         name=document.typed(("metadata", "name"), str, ""),
-        steps=steps,
         analysis=_analysis(document, ("spec", "analysis")),
-        scale_down_delay=document.typed((*canary, "scaleDownDelaySeconds"), float, 300.0),
+        scale_down_delay=document.typed((*reader.path, "scaleDownDelaySeconds"), float, 300.0),
+        strategy=kinds[0],
+        watch=_watch(document, ("spec", "watch")),
     )
+    return {"canary": reader.canary, "blueGreen": reader.blue_green, "abTest": reader.ab_test, "shadow": reader.shadow}[
+        kinds[0]
+    ](found)
 
 
-def _step(document: MarkedDocument, path: Path) -> Step:
-    step = document.table(path)
-    document.only(path, ("setWeight", "pause", "analysis"))
-    if len(step) != 1:
-        raise document.error(path, "must be one of setWeight, pause, analysis")
-    (kind,) = step
-    if kind == "setWeight":
-        weight = document.typed((*path, kind), int)
-        if weight is None or not 0 <= weight <= 100:
-            raise document.error((*path, kind), f"must be a percentage from 0 to 100, not {weight!r}")
-        return Step(kind, weight=weight)
-    if kind == "pause":
-        document.only((*path, kind), ("duration",))
-        return Step(kind, seconds=_seconds(document, (*path, kind, "duration"), None))
-    document.only((*path, kind), ("minRequests",))
-    return Step(kind, min_requests=document.typed((*path, kind, "minRequests"), int, 30))
+def _templates(documents: list[MarkedDocument]) -> dict[str, MarkedDocument]:
+    """AnalysisTemplates by name."""
+    found: dict[str, MarkedDocument] = {}
+    for document in documents:
+        if document.get(("kind",)) not in analysis_template.KINDS:
+            raise document.error(("kind",), "must be AnalysisTemplate", "The rollout itself is the first document.")
+        if document.get(("apiVersion",)) != analysis_template.API_VERSION:
+            raise document.error(("apiVersion",), f"must be {analysis_template.API_VERSION}")
+        name = analysis_template.name_of(document)
+        if name in found:
+            raise document.error(("metadata", "name"), f'there are two templates called "{name}"')
+        found[name] = document
+    return found
+
+
+@dataclass(frozen=True)
+class _StrategyReader:
+    """Reads what stands below `spec.strategy.<name>`, and makes steps of it."""
+
+    document: MarkedDocument
+    path: Path
+    templates: Mapping[str, MarkedDocument]
+
+    def canary(self, found: Rollout) -> Rollout:
+        self.document.only(self.path, ("steps", "sticky", "scaleDownDelaySeconds"))
+        count = len(self.document.typed((*self.path, "steps"), list, []))
+        steps = tuple(self.step((*self.path, "steps", index)) for index in range(count))
+        return replace(found, steps=steps, sticky=self.sticky())
+
+    def blue_green(self, found: Rollout) -> Rollout:
+        document, path = self.document, self.path
+        document.only(
+            path,
+            (
+                "autoPromotionEnabled", "autoPromotionSeconds", "prePromotionAnalysis", "postPromotionAnalysis",
+                "scaleDownDelaySeconds",
+            ),
+        )  # fmt: skip
+        by_itself = document.typed((*path, "autoPromotionEnabled"), bool, True)
+        seconds = document.typed((*path, "autoPromotionSeconds"), float, 0.0)
+        if seconds and not by_itself:
+            raise document.error(
+                (*path, "autoPromotionSeconds"), "has no effect while autoPromotionEnabled is false", "Leave out one."
+            )
+        if document.get(("spec", "watch")) is not None:
+            raise document.error(("spec", "watch"), "needs requests that both revisions answered; blueGreen has none")
+        waits = [] if by_itself and not seconds else [Step("pause", seconds=seconds if by_itself else None)]
+        steps = [
+            *self.promotion_analysis("prePromotionAnalysis"),
+            *waits,
+            Step("setWeight", weight=100),
+            *self.promotion_analysis("postPromotionAnalysis"),
+        ]
+        return replace(found, steps=tuple(steps))
+
+    def promotion_analysis(self, field: str) -> list[Step]:
+        path = (*self.path, field)
+        if self.document.get(path) is None:
+            return []
+        self.document.only(path, ("templates", "args"))
+        return [Step("analysis", metrics=self.measured(path))]
+
+    def ab_test(self, found: Rollout) -> Rollout:
+        document, path = self.document, self.path
+        document.only(
+            path,
+            (
+                "match", "sticky", "weight", "duration", "minSamples", "metric", "onInconclusive",
+                "scaleDownDelaySeconds",
+            ),
+        )  # fmt: skip
+        matches, sticky = self.matches(), self.sticky()
+        if bool(matches) == (sticky is not None):
+            raise document.error(path, "needs match or sticky, and not both", "As in: sticky: {header: x-user-id}.")
+        weight = document.typed((*path, "weight"), int)
+        if matches and weight is not None:
+            raise document.error((*path, "weight"), "goes with sticky; who matches gets the new revision")
+        weight = 50 if weight is None else weight
+        if not 0 < weight < 100:
+            raise document.error((*path, "weight"), f"must be a percentage between 0 and 100, not {weight}")
+        duration = _seconds(document, (*path, "duration"), None)
+        samples = document.typed((*path, "minSamples"), int)
+        if duration is None and samples is None:
+            raise document.error(path, "needs duration or minSamples: when the test ends")
+        if samples is not None and samples < 1:
+            raise document.error((*path, "minSamples"), "must be 1 at least")
+        first = Step("match") if matches else Step("setWeight", weight=weight)
+        return replace(
+            found,
+            steps=(first, Step("test")),
+            sticky=sticky,
+            matches=matches,
+            test=self.test(duration, samples),
+            analysis=replace(found.analysis, on_inconclusive=self.on_inconclusive(found)),
+        )
+
+    def on_inconclusive(self, found: Rollout) -> str:
+        choice = self.document.typed((*self.path, "onInconclusive"), str, found.analysis.on_inconclusive)
+        if choice not in ON_INCONCLUSIVE:
+            raise self.document.error((*self.path, "onInconclusive"), f"must be one of {', '.join(ON_INCONCLUSIVE)}")
+        return str(choice)
+
+    def test(self, duration: float | None, samples: int | None) -> Test:
+        document, path = self.document, (*self.path, "metric")
+        document.table(path, required=True)
+        document.only(path, ("name", "kind", "higherIsBetter", "minEffect", "alpha"))
+        name, kind = document.typed((*path, "name"), str, ""), document.typed((*path, "kind"), str, "conversion")
+        if not name:
+            raise document.error((*path, "name"), "is missing", "As in: {name: purchase, kind: conversion}.")
+        if kind not in TEST_KINDS:
+            raise document.error((*path, "kind"), f"must be one of {', '.join(TEST_KINDS)}")
+        effect = document.typed((*path, "minEffect"), float, 0.0)
+        if effect < 0:
+            raise document.error((*path, "minEffect"), f"must not be negative, and is {effect:g}")
+        return Test(
+            metric=name, kind=kind, higher_is_better=document.typed((*path, "higherIsBetter"), bool, True),
+            min_effect=effect, alpha=_share(document, (*path, "alpha"), 0.05), duration=duration, min_samples=samples,
+        )  # fmt: skip
+
+    def shadow(self, found: Rollout) -> Rollout:
+        document, path = self.document, self.path
+        document.only(
+            path, ("percent", "minRequests", "maxDisagreement", "tolerance", "promote", "scaleDownDelaySeconds")
+        )
+        percent = document.typed((*path, "percent"), int, 100)
+        if not 0 < percent <= 100:
+            raise document.error((*path, "percent"), f"must be a percentage from 1 to 100, not {percent}")
+        if any(metric.name == "labels" for metric in found.analysis.metrics):
+            raise document.error(
+                ("spec", "analysis", "metrics"), "labels cannot be judged for a shadow, whose answers nobody gets",
+                "Its answers are compared with those that were sent: maxDisagreement.",
+            )  # fmt: skip
+        if document.get(("spec", "watch")) is not None:
+            raise document.error(("spec", "watch"), "needs requests that both revisions answered; a shadow sends none")
+        tolerance = document.typed((*path, "tolerance"), float, 0.0)
+        if tolerance < 0:
+            raise document.error((*path, "tolerance"), f"must not be negative, and is {tolerance:g}")
+        shadow = Shadow(
+            max_disagreement=_share(document, (*path, "maxDisagreement"), 0.05), tolerance=tolerance,
+            promote=document.typed((*path, "promote"), bool, False),
+        )  # fmt: skip
+        requests = document.typed((*path, "minRequests"), int, 30)
+        steps = (Step("mirror", weight=percent), Step("analysis", min_requests=requests))
+        return replace(found, steps=steps, shadow=shadow)
+
+    def step(self, path: Path) -> Step:
+        document, step = self.document, self.document.table(path)
+        document.only(path, ("setWeight", "pause", "analysis"))
+        if len(step) != 1:
+            raise document.error(path, "must be one of setWeight, pause, analysis")
+        (kind,) = step
+        if kind == "setWeight":
+            weight = document.typed((*path, kind), int)
+            if weight is None or not 0 <= weight <= 100:
+                raise document.error((*path, kind), f"must be a percentage from 0 to 100, not {weight!r}")
+            return Step(kind, weight=weight)
+        if kind == "pause":
+            document.only((*path, kind), ("duration",))
+            return Step(kind, seconds=_seconds(document, (*path, kind, "duration"), None))
+        if document.get((*path, kind, "templates")) is not None:
+            document.only((*path, kind), ("templates", "args"))
+            return Step(kind, metrics=self.measured((*path, kind)))
+        document.only((*path, kind), ("minRequests", "templates", "args"))
+        if document.get((*path, kind, "args")) is not None:
+            raise document.error((*path, kind, "args"), "go with templates")
+        return Step(kind, min_requests=document.typed((*path, kind, "minRequests"), int, 30))
+
+    def measured(self, path: Path) -> tuple[TemplateMetric, ...]:
+        """The metrics of the templates that an analysis refers to, with its arguments."""
+        document, names = self.document, []
+        for index in range(len(document.typed((*path, "templates"), list, []))):
+            one: Path = (*path, "templates", index)
+            document.only(one, ("templateName", "clusterScope"))
+            name = document.typed((*one, "templateName"), str, "")
+            if name not in self.templates:
+                known = ", ".join(sorted(self.templates)) or "none"
+                raise document.error(
+                    (*one, "templateName"), f'there is no AnalysisTemplate "{name}" in this file',
+                    f"Add it as a further YAML document, after a line ---. Here: {known}.",
+                )  # fmt: skip
+            names.append(name)
+        if not names:
+            raise document.error((*path, "templates"), "must name a template at least")
+        metrics: list[TemplateMetric] = []
+        for name in names:
+            declared = self.templates[name].typed(("spec", "args"), list, [])
+            wanted = {one.get("name") for one in declared if isinstance(one, dict)}
+            # Several templates share the args of the analysis: each takes its own.
+            given = {key: value for key, value in self.arguments(path).items() if len(names) == 1 or key in wanted}
+            metrics += analysis_template.metrics(self.templates[name], given, marked_yaml.dotted(path))
+        endless = next((metric for metric in metrics if metric.count is None and not metric.dry_run), None)
+        if endless is not None:
+            raise document.error(
+                path, f'the metric "{endless.name}" of {endless.template} runs without an end', "Give it a count."
+            )
+        return tuple(metrics)
+
+    def arguments(self, path: Path) -> dict[str, str]:
+        values = {}
+        for index in range(len(self.document.typed((*path, "args"), list, []))):
+            one: Path = (*path, "args", index)
+            self.document.only(one, ("name", "value", "valueFrom"))
+            self.document.only((*one, "valueFrom"), ("podTemplateHashValue",))
+            revision = self.document.get((*one, "valueFrom", "podTemplateHashValue"))
+            if revision is not None and revision not in analysis_template.REVISIONS:
+                raise self.document.error((*one, "valueFrom", "podTemplateHashValue"), "must be Latest or Stable")
+            value = self.document.get((*one, "value")) if revision is None else analysis_template.REVISIONS[revision]
+            if value is None:
+                raise self.document.error(one, "has no value")
+            values[self.document.typed((*one, "name"), str, "")] = str(value)
+        return values
+
+    def sticky(self) -> Sticky | None:
+        path = (*self.path, "sticky")
+        if self.document.get(path) is None:
+            return None
+        self.document.only(path, ("header", "cookie"))
+        if len(self.document.table(path)) != 1:
+            raise self.document.error(path, "must name a header or a cookie", "As in: sticky: {header: x-user-id}.")
+        return Sticky(**{kind: self.token((*path, kind)) for kind in self.document.table(path)})
+
+    def token(self, path: Path) -> str:
+        name = self.document.typed(path, str, "")
+        if not _TOKEN.fullmatch(name):
+            raise self.document.error(path, f"{name!r} is not a name that a header or cookie can have")
+        return str(name)
+
+    def matches(self) -> tuple[Match, ...]:
+        count = len(self.document.typed((*self.path, "match"), list, []))
+        return tuple(self.match((*self.path, "match", index)) for index in range(count))
+
+    def match(self, path: Path) -> Match:
+        kind = "cookie" if self.document.get((*path, "cookieName")) is not None else "header"
+        name, value = f"{kind}Name", f"{kind}Value"
+        self.document.only(path, (name, value))
+        ways = self.document.table((*path, value), required=True)
+        self.document.only((*path, value), ("exact", "prefix", "regex"))
+        if len(ways) != 1:
+            raise self.document.error((*path, value), "must be one of exact, prefix, regex")
+        (how,) = ways
+        text = self.document.typed((*path, value, how), str, "")
+        if not text:
+            raise self.document.error((*path, value, how), "is empty")
+        try:
+            re.compile(text if how == "regex" else "")
+        except re.error as error:
+            raise self.document.error((*path, value, how), f"is no regular expression: {error}") from error
+        return Match(text, how, **{kind: self.token((*path, name))})
+
+
+def _share(document: MarkedDocument, path: Path, default: float) -> float:
+    value = document.typed(path, float, default)
+    if not 0 < value < 1:
+        raise document.error(path, f"must lie between 0 and 1, not {value:g}")
+    return float(value)
+
+
+def _watch(document: MarkedDocument, path: Path) -> Watch | None:
+    if document.get(path) is None:
+        return None
+    document.only(path, ("duration", "metrics"))
+    duration = _seconds(document, (*path, "duration"), None)
+    if not duration:
+        raise document.error((*path, "duration"), "is missing", "As in: watch: {duration: 1h}.")
+    count = len(document.typed((*path, "metrics"), list, []))
+    metrics = tuple(_metric(document, (*path, "metrics", index)) for index in range(count))
+    for index, metric in enumerate(metrics):
+        if metric.name != "labels":
+            raise document.error(
+                (*path, "metrics", index, "name"), "only labels come late; after promotion nobody else answers",
+                "Write labels, or leave metrics out.",
+            )  # fmt: skip
+    return Watch(duration, metrics or (Metric("labels"),))
 
 
 def _analysis(document: MarkedDocument, path: Path) -> Analysis:

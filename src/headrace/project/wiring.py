@@ -90,7 +90,7 @@ class Platform:
     def rollouts(self, gateway_port: int) -> RolloutController:
         """The rollout loop over an Envoy that listens on 127.0.0.1:`gateway_port`."""
         from headrace.control.rollouts.controller import RolloutController
-        from headrace.serving import payload_log
+        from headrace.serving.evidence import Evidence
         from headrace.serving.gateway import Gateway
         from headrace.serving.revisions import RevisionServers
 
@@ -99,7 +99,7 @@ class Platform:
             clock=self.clock,
             traffic=Gateway(self.home, gateway_port),
             servers=RevisionServers(self.home, self.database, self.clock),
-            labels=lambda service, since: payload_log.label_counts(self.home, service, since),
+            evidence=Evidence(self.home),
         )
 
     def announcer(self) -> Announcer:

@@ -154,6 +154,12 @@ class RevisionServers:
         rows = self.database.query("SELECT * FROM revision WHERE pid IS NOT NULL")
         return [r for r in map(_revision, rows) if alive(r.pid, r.process_created)]
 
+    def died(self, revision_id: str) -> bool:
+        """Whether its server was ready and has ended without being asked to; until `ensure` starts it again."""
+        revision = get(self.database, revision_id)
+        self._reap()
+        return revision.state == "ready" and not alive(revision.pid, revision.process_created)
+
     def await_end(self, revision_ids: Sequence[str], *, seconds: float) -> None:
         """Wait until these servers have ended; kill those that take longer."""
         deadline = time.monotonic() + seconds

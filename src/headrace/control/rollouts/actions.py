@@ -17,7 +17,7 @@ def promote(database: Database, rollout_id: str, *, actor: str, reason: str, at:
     """
     row = _active(database, rollout_id)
     kind = row.current.kind if row.current else ""
-    skip = kind == "pause" or (kind == "analysis" and row.paused_by is None)
+    skip = kind == "pause" or (kind in ("analysis", "test") and row.paused_by is None)
     with database.transaction() as connection:
         landed = connection.execute(
             "UPDATE rollout SET state = 'Progressing', message = '', paused_by = NULL, step = step + ?, step_since = ?"

@@ -39,7 +39,7 @@ class Announcer:
         return SECONDS
 
     def _tell(self, row: RolloutRow, uri: str) -> None:
-        if row.state == "Healthy":
+        if row.state == "Healthy" and row.weight == 100:  # a shadow may be healthy without serving
             self.registry.promoted(uri)
         elif row.state == "Degraded":
             self.registry.rejected(uri, row.message)

@@ -1,54 +1,82 @@
 """The rollout loop. One pass: see that servers run, put the weights in force, read counts, judge, act.
 
 Desired state and facts are rows; a pass decides from them alone. It may be killed anywhere and another one goes on;
-weights stay in force meanwhile.
+weights stay in force meanwhile. Every strategy is a list of steps, and each kind of step has one function here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from headrace.clock import Clock
+from headrace.contracts.analysis_template import TemplateMetric
+from headrace.contracts.rollout import Step
 from headrace.contracts.verdict import Outcome, Verdict
-from headrace.control.rollouts import rows
-from headrace.control.rollouts.ports import Labels, Servers, Traffic
+from headrace.control.rollouts import counting, judging, prometheus, rows, watch
+from headrace.control.rollouts.measurements import Measurer
+from headrace.control.rollouts.ports import Evidence, Servers, Traffic
+from headrace.control.rollouts.routing import routes
 from headrace.control.rollouts.rows import RolloutRow, Service
-from headrace.quality.analysis.judge import judge
-from headrace.quality.analysis.window import Window
-from headrace.serving.gateway.model import Arm, Route
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
 
 BUSY_SECONDS = 0.2
 IDLE_SECONDS = 0.5
-_Revisions = Mapping[str, Revision]
 
 
 class RolloutController:
     """Moves every service toward what its newest rollout asks for."""
 
-    def __init__(self, *, database: Database, clock: Clock, traffic: Traffic, servers: Servers, labels: Labels) -> None:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        clock: Clock,
+        traffic: Traffic,
+        servers: Servers,
+        evidence: Evidence,
+        query: Callable[[TemplateMetric, str], prometheus.Answer] = prometheus.query,
+    ) -> None:
         self.database = database
         self.clock = clock
         self.traffic = traffic
         self.servers = servers
-        self.labels = labels
+        self.evidence = evidence
+        self.measurer = Measurer(database, query)
 
     def one_pass(self) -> float:
         """Take every rollout one step further; returns the seconds after which to look again."""
         self.traffic.start()
+        self._end_the_dead()
         services, active = rows.services(self.database), rows.active(self.database)
         revisions = {name: self.servers.ensure(name) for name in _needed(services, active)}
-        if not self.traffic.apply(_routes(services, active, revisions)):
+        if not self.traffic.apply(routes(services, active, revisions)):
             return BUSY_SECONDS
         moved = [self._reconcile(row, revisions[row.to_revision]) for row in active]
         if any(moved):
             services, active = rows.services(self.database), rows.active(self.database)
-            if not self.traffic.apply(_routes(services, active, revisions)):
+            if not self.traffic.apply(routes(services, active, revisions)):
                 return BUSY_SECONDS
+        now = self.clock.now()
+        put_back = [watch.look(self.database, row, self.evidence, now) for row in rows.watched(self.database)]
+        if any(put_back):
+            return 0.0
+        self.measurer.forget(active)
         self._stop_unneeded(services, active)
         return BUSY_SECONDS if active else IDLE_SECONDS
+
+    def _end_the_dead(self) -> None:
+        """A new revision whose server dies while it has traffic and the stable one lives has failed.
+
+        When both are gone, the machine or a person has ended them, and that says nothing of the new one.
+        """
+        for row in rows.active(self.database):
+            if row.traffic_since is None or row.from_revision is None:
+                continue
+            if self.servers.died(row.to_revision) and not self.servers.died(row.from_revision):
+                message = f"the server of {row.to_revision} died while it had traffic"
+                now = self.clock.now()
+                rows.finish(self.database, row, "Degraded", message=message, at=now, data={"weight": row.weight})
 
     def _reconcile(self, row: RolloutRow, target: Revision) -> bool:
         """One step of one rollout; whether its row has changed."""
@@ -58,86 +86,122 @@ class RolloutController:
             return rows.finish(self.database, row, "Degraded", message=message, at=now)
         if target.state != "ready":
             return False
-        verdict = self._judge(row, now)
+        verdict, kind = self._judge(row, now)
         if verdict is not None and verdict.outcome is Outcome.FAILED:
-            return rows.finish(
-                self.database, row, "Degraded", message=verdict.summary, at=now, data={"weight": row.weight},
-                verdict=verdict,
-            )  # fmt: skip
+            return self._degrade(row, verdict, kind, now)
         if row.state == "Paused":
             return False
-        return self._step(row, verdict, now)
-
-    def _step(self, row: RolloutRow, verdict: Verdict | None, now: float) -> bool:
         step = row.current
         if step is None:
-            return rows.finish(self.database, row, "Healthy", at=now)
+            serves = row.document.shadow is None or row.document.shadow.promote
+            return rows.finish(self.database, row, "Healthy", at=now, serves=serves)
+        return self._take(row, step, verdict, now)
+
+    def _degrade(self, row: RolloutRow, verdict: Verdict, kind: str, now: float) -> bool:
+        return rows.finish(
+            self.database, row, "Degraded", message=verdict.summary, at=now, data={"weight": row.weight},
+            verdict=verdict, kind=kind,
+        )  # fmt: skip
+
+    # Steps
+
+    def _take(self, row: RolloutRow, step: Step, verdict: Verdict | None, now: float) -> bool:
+        """What a step asks for; whether the row has changed."""
         if step.kind == "setWeight":
             return rows.advance(self.database, row, weight=step.weight, at=now)
+        if step.kind in ("mirror", "match"):
+            return rows.advance(self.database, row, weight=row.weight, at=now, exposed=True)
         if step.kind == "pause":
-            if step.seconds is None:
-                return rows.hold(self.database, row, message="the document asks for a person to go on", at=now)
-            return now - row.step_since >= step.seconds and self._go_on(row, now)
+            return self._pause(row, step, now)
+        if step.kind == "test":
+            return self._test(row, verdict, now)
+        return self._measure(row, now) if step.metrics else self._analyse(row, step, verdict, now)
+
+    def _pause(self, row: RolloutRow, step: Step, now: float) -> bool:
+        if step.seconds is None:
+            return rows.hold(self.database, row, message="the document asks for a person to go on", at=now)
+        return now - row.step_since >= step.seconds and self._go_on(row, now)
+
+    def _analyse(self, row: RolloutRow, step: Step, verdict: Verdict | None, now: float) -> bool:
+        """The built-in analysis: on when it has passed with enough requests."""
         if verdict is not None and verdict.outcome is Outcome.PASSED and self._saw_enough(row, step.min_requests):
-            return rows.advance(self.database, row, weight=row.weight, at=now, verdict=verdict)
+            return self._go_on(row, now, verdict)
         if now - row.step_since > row.document.analysis.max_duration:
-            return self._undecided(row, now)
+            return self._undecided(row, now, f"no verdict after {row.document.analysis.max_duration:g} s")
         return False
 
-    def _go_on(self, row: RolloutRow, now: float) -> bool:
-        return rows.advance(self.database, row, weight=row.weight, at=now)
+    def _measure(self, row: RolloutRow, now: float) -> bool:
+        """An analysis by templates: as Argo does, failed and error roll back, and inconclusive waits for a person."""
+        verdict = self.measurer.measure(row, now)
+        if verdict is None:
+            return False
+        if verdict.outcome is Outcome.PASSED:
+            return self._go_on(row, now, verdict, "templates")
+        if verdict.outcome is Outcome.INCONCLUSIVE:
+            return rows.hold(self.database, row, message=verdict.summary, at=now)
+        return self._degrade(row, verdict, "templates", now)
 
-    def _undecided(self, row: RolloutRow, now: float) -> bool:
+    def _test(self, row: RolloutRow, verdict: Verdict | None, now: float) -> bool:
+        """An A/B test: it ends after its time or with its samples; a worse revision has been rolled back before."""
+        test = row.document.test
+        assert test is not None
+        seen = judging.samples(test, judging.Counted(rows.windows(self.database, row.id)))
+        enough = test.min_samples is not None and min(seen) >= test.min_samples
+        over = test.duration is not None and now - row.step_since >= test.duration
+        if verdict is None or not (enough or over):
+            return False
+        if verdict.outcome is Outcome.PASSED:
+            return self._go_on(row, now, verdict, "test")
+        return self._undecided(row, now, verdict.summary, verdict, "test")
+
+    def _go_on(self, row: RolloutRow, now: float, verdict: Verdict | None = None, kind: str = "analysis") -> bool:
+        exposed = row.traffic_since is not None
+        return rows.advance(
+            self.database, row, weight=row.weight, at=now, exposed=exposed, verdict=verdict, kind=kind
+        )  # fmt: skip
+
+    def _undecided(
+        self, row: RolloutRow, now: float, message: str, verdict: Verdict | None = None, kind: str = "analysis"
+    ) -> bool:
         """The analysis has taken as long as it may, without a verdict: do what the document says."""
-        message = f"no verdict after {row.document.analysis.max_duration:g} s"
         choice = row.document.analysis.on_inconclusive
         if choice == "rollback":
-            return rows.finish(self.database, row, "Degraded", message=message, at=now)
+            return rows.finish(
+                self.database, row, "Degraded", message=message, at=now, verdict=verdict, kind=kind
+            )  # fmt: skip
         if choice == "promote":
-            return self._go_on(row, now)
+            return self._go_on(row, now, verdict, kind)
         return rows.hold(self.database, row, message=message, at=now)
 
     # Evidence
 
-    def _judge(self, row: RolloutRow, now: float) -> Verdict | None:
-        """Count one more window and judge all of them; None when it is not time, or nothing can be counted."""
-        analysis = row.document.analysis
-        if row.weight == 0 or row.from_revision is None or row.traffic_since is None:
-            return None
+    def _judge(self, row: RolloutRow, now: float) -> tuple[Verdict | None, str]:
+        """Count one more window and judge all of them, and what kind of verdict it is; None when it is not time, or
+        nothing can be counted."""
+        analysis, document = row.document.analysis, row.document
+        if row.from_revision is None or row.traffic_since is None or document.strategy == "blueGreen":
+            return None, ""
         if now - row.traffic_since < analysis.warmup or now - row.counted_at < analysis.interval:
-            return None
-        counted = self._count(row)
+            return None, ""
+        counted = counting.count(row, self.traffic, self.evidence)
         if counted is None:
-            return None
+            return None, ""
         if row.counted is None:
-            rows.record_windows(self.database, row, counted=counted, windows={}, verdict=None, at=now)
-            return None
-        fresh = _windows(row, counted)
+            rows.record_windows(self.database, row, counted=counted.numbers, windows={}, verdict=None, at=now)
+            return None, ""
+        fresh = counting.windows_since(row, counted)
         seen = rows.windows(self.database, row.id)
         together = {name: [*seen.get(name, []), window] for name, window in fresh.items()}
-        verdict = judge(analysis, together, next_weight=row.document.next_weight(row.step))
-        landed = rows.record_windows(self.database, row, counted=counted, windows=fresh, verdict=verdict, at=now)
-        return verdict if landed else None
-
-    def _count(self, row: RolloutRow) -> dict[str, Any] | None:
-        """Cumulative counts by metric and arm: [requests, bad events]."""
-        counts, epoch = self.traffic.counts(), self.traffic.epoch()
-        if not counts:
-            return None
-        since = row.traffic_since or 0.0
-        counted: dict[str, Any] = {"epoch": epoch}
-        for metric in row.document.analysis.metrics:
-            numbers: dict[str, list[int]]
-            if metric.name == "labels":
-                numbers = {r: [c.labelled, c.wrong] for r, c in self.labels(row.service, since).items()}
-            elif metric.name == "latency":
-                slow = metric.threshold_ms
-                numbers = {r: [max(c.buckets.values(), default=0), c.slower_than(slow)] for r, c in counts.items()}
-            else:
-                numbers = {r: [c.requests, c.errors] for r, c in counts.items()}
-            arms = {"canary": row.to_revision, "stable": row.from_revision or ""}
-            counted[metric.name] = {arm: numbers.get(revision, [0, 0]) for arm, revision in arms.items()}
-        return counted
+        evidence = counting.with_moments(together, row, counted)
+        verdict = judging.analysis_verdict(document, evidence, next_weight=document.next_weight(row.step))
+        kind = "analysis"
+        if document.test and verdict.outcome is not Outcome.FAILED:
+            verdict, kind = judging.test_verdict(document.test, evidence), "test"
+        landed = rows.record_windows(
+            self.database, row, counted=counted.numbers, windows=fresh, verdict=verdict, at=now,
+            moments=counted.moments,
+        )  # fmt: skip
+        return (verdict, kind) if landed else (None, "")
 
     def _saw_enough(self, row: RolloutRow, requests: int) -> bool:
         """Whether the new revision answered so many requests since this step began."""
@@ -152,13 +216,14 @@ class RolloutController:
     def _stop_unneeded(self, services: Sequence[Service], active: Sequence[RolloutRow]) -> None:
         needed = set(_needed(services, active))
         kept = {service.previous for service in services if self._may_be_wanted_back(service)}
+        kept |= {row.from_revision for row in rows.watched(self.database)}
         for revision in self.servers.running():
             if revision.id not in needed | kept:
                 self.servers.stop(revision.id)
 
     def _may_be_wanted_back(self, service: Service) -> bool:
         """The revision before stays up for a while, so that a rollback finds it running."""
-        last = rows.find(self.database, "service = ? AND state = 'Healthy'", (service.name,))
+        last = rows.find(self.database, "service = ? AND state = 'Healthy' AND weight = 100", (service.name,))
         return bool(last) and self.clock.now() - service.updated_at < last[-1].document.scale_down_delay
 
 
@@ -166,51 +231,3 @@ def _needed(services: Sequence[Service], active: Sequence[RolloutRow]) -> list[s
     """Revisions that must run: those that serve, and those that are to."""
     wanted = [service.stable for service in services] + [row.to_revision for row in active]
     return list(dict.fromkeys(name for name in wanted if name is not None))
-
-
-def _routes(services: Sequence[Service], active: Sequence[RolloutRow], revisions: _Revisions) -> list[Route]:
-    """The split that the rows ask for. A new revision whose server is not ready gets nothing."""
-    routes = []
-    for service in services:
-        row = next((r for r in active if r.service == service.name), None)
-        stable = revisions.get(service.stable or "")
-        target = revisions.get(row.to_revision) if row else None
-        weight = row.weight if row and target and target.state == "ready" else 0
-        arms = []
-        if stable and stable.port:
-            arms.append(Arm(stable.id, stable.port, 100 - weight))
-        if stable and target and target.id != stable.id and target.port and target.state == "ready":
-            arms.append(Arm(target.id, target.port, weight))
-        shown = stable or target
-        settings = shown.settings if shown else {}
-        routes.append(
-            Route(
-                service=service.name,
-                namespace=service.namespace,
-                model_name=settings.get("model_name") or service.name,
-                arms=tuple(arms),
-                timeout_seconds=settings.get("timeout_seconds", 60.0),
-            )
-        )
-    return routes
-
-
-def _windows(row: RolloutRow, counted: Mapping[str, Any]) -> dict[str, Window]:
-    """What has been counted since the last time. Counters that started anew count from zero."""
-    assert row.counted is not None
-    windows = {}
-    for metric in row.document.analysis.metrics:
-        before = row.counted.get(metric.name, {})
-        if row.counted["epoch"] != counted["epoch"] and metric.name != "labels":
-            before = {}
-        arms = [_difference(counted[metric.name][arm], before.get(arm, [0, 0])) for arm in ("canary", "stable")]
-        windows[metric.name] = Window(*arms[0], *arms[1])
-    return windows
-
-
-def _difference(now: Sequence[int], before: Sequence[int]) -> tuple[int, int]:
-    n, x = now[0] - before[0], now[1] - before[1]
-    if n < 0 or x < 0:
-        n, x = now[0], now[1]
-    # The two numbers are read one after the other, so one may run ahead by a request.
-    return n, min(n, max(x, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from headrace.serving.evidence import LabelSums
 from headrace.serving.gateway.model import ArmCounts, Route
 from headrace.serving.payload_log import LabelCounts
 from headrace.serving.revisions import Revision
@@ -38,12 +39,21 @@ class Servers(Protocol):
     def running(self) -> Sequence[Revision]:
         """Those whose process lives."""
 
+    def died(self, revision_id: str) -> bool:
+        """Whether it was ready and has ended without being asked to; until it is seen to run again."""
 
-class Labels(Protocol):
-    """Late labels, joined with predictions."""
 
-    def __call__(self, service: str, since: float) -> Mapping[str, LabelCounts]:
-        """Cumulative counts per revision, of predictions made at or after `since` (unix seconds)."""
+class Evidence(Protocol):
+    """What the payload log tells. Counts are cumulative; times are in unix seconds."""
+
+    def label_counts(self, service: str, since: float, until: float = ...) -> Mapping[str, LabelCounts]:
+        """Late labels per revision, of predictions made in [since, until)."""
+
+    def label_sums(self, service: str, since: float) -> Mapping[str, LabelSums]:
+        """Labels that are numbers per revision, of predictions made since then."""
+
+    def disagreement(self, service: str, stable: str, shadow: str, since: float, tolerance: float) -> tuple[int, int]:
+        """Requests that both revisions answered since then, and how many of them differently."""
 
 
 class Registry(Protocol):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.clock import rfc3339
+from headrace.contracts.rollout import Metric, Step
 from headrace.control.rollouts import rows
 from headrace.quality.analysis.window import Window
 from headrace.serving import revisions
@@ -67,23 +69,45 @@ def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
                 "weight": verdict["weight"],
                 "at": rfc3339(verdict["at"]),
                 "evidence": json.loads(verdict["evidence"]),
+                "kind": verdict["kind"],
             }
             for verdict in verdicts
         ],
+        "measurements": _measurements(database, row.id),
     }
+
+
+def _measurements(database: Database, rollout_id: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": one["step"],
+            "template": one["template"],
+            "metric": one["metric"],
+            "at": rfc3339(one["at"]),
+            "phase": one["phase"],
+            "value": json.loads(one["value"]) if one["value"] is not None else None,
+            "message": one["message"],
+        }
+        for one in database.query(
+            "SELECT * FROM rollout_measurement WHERE rollout_id = ? ORDER BY at, rowid", (rollout_id,)
+        )
+    ]
 
 
 def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
     """What was counted, window by window in the order of time, with the e-value of all windows of its metric so far.
 
-    The test of a metric fails when its e-value reaches `limit`. Raises NotFoundError.
+    The test of a metric fails when its e-value reaches `limit`; None where another test is made of the counts. Raises
+    NotFoundError.
     """
     from headrace.quality.analysis.sequential import e_value  # numpy, which a list of rollouts does not need
 
     row = rows.rollout(database, rollout_id)
     analysis = row.document.analysis
-    total = sum(metric.weight for metric in analysis.metrics)
-    limits = {metric.name: total / (analysis.alpha * metric.weight) for metric in analysis.metrics}
+    limits = {
+        **_limits(analysis.alpha, row.document.watch.metrics if row.document.watch else ()),
+        **_limits(analysis.alpha, analysis.metrics),
+    }
     seen: dict[str, list[Window]] = {}
     told = []
     for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
@@ -96,10 +120,21 @@ def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
                 "canary": {"requests": window.canary_n, "events": window.canary_x},
                 "stable": {"requests": window.stable_n, "events": window.stable_x},
                 "e_value": e_value(seen[one["metric"]]),
-                "limit": limits[one["metric"]],
+                "limit": limits.get(one["metric"]),
             }
         )
     return told
+
+
+def _limits(alpha: float, metrics: Sequence[Metric]) -> dict[str, float]:
+    """The e-value at which each metric fails: its share of alpha, turned over."""
+    total = sum(metric.weight for metric in metrics)
+    return {metric.name: total / (alpha * metric.weight) for metric in metrics}
+
+
+def sentence(row: rows.RolloutRow) -> str:
+    """What the newest verdict says; "" before the first."""
+    return str(row.verdict["summary"]) if row.verdict else ""
 
 
 def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
@@ -110,6 +145,7 @@ def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
         "weight": row.weight,
         "step": row.step,
         "step_count": len(row.document.steps),
+        "strategy": row.document.strategy,
         "doing": doing(row),
         "from": _revision(database, row.from_revision),
         "to": _revision(database, row.to_revision),
@@ -118,31 +154,48 @@ def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
         "reason": row.reason,
         "created_at": rfc3339(row.created_at),
         "finished_at": rfc3339(row.finished_at) if row.finished_at is not None else None,
+        "watched_until": rfc3339(row.watch_until) if row.watch_until is not None else None,
     }
 
 
 def doing(row: rows.RolloutRow) -> str:
-    """What an unfinished rollout is at, in words; "" for a finished one."""
+    """What a rollout is at, in words; "" for one that is finished and not watched."""
     step = row.current
+    if row.watch_until is not None:
+        return "watching late labels"
     if row.state not in rows.ACTIVE:
         return ""
-    if row.step == 0 and row.weight == 0:
+    if row.step == 0 and row.weight == 0 and row.document.strategy != "blueGreen":
         return "starting the new revision"
     if step is None:
         return "finishing"
     if step.kind == "analysis":
-        return "judging"
+        return "measuring" if step.metrics else "judging"
+    if step.kind == "test":
+        return "testing which revision does better"
+    if step.kind == "mirror":
+        return f"mirroring {step.weight} % of the requests"
+    if step.kind == "match":
+        return "moving the requests that match"
     if step.kind == "pause":
         return "waiting for `headrace rollouts promote`" if step.seconds is None else f"pausing {step.seconds:g} s"
     return f"moving {step.weight} % of the traffic"
 
 
-def _step(step: Any) -> dict[str, Any]:
+def _step(step: Step) -> dict[str, Any]:
     if step.kind == "setWeight":
         return {"setWeight": step.weight}
     if step.kind == "pause":
         return {"pause": {} if step.seconds is None else {"duration": f"{step.seconds:g}s"}}
-    return {"analysis": {"minRequests": step.min_requests}}
+    if step.metrics:
+        return {"analysis": {"templates": [{"templateName": name} for name in dict.fromkeys(_templates(step))]}}
+    if step.kind == "analysis":
+        return {"analysis": {"minRequests": step.min_requests}}
+    return {step.kind: step.weight} if step.kind == "mirror" else {step.kind: {}}
+
+
+def _templates(step: Step) -> list[str]:
+    return [metric.template for metric in step.metrics]
 
 
 def _revision(database: Database, revision_id: str | None) -> dict[str, Any] | None:

@@ -58,6 +58,7 @@ class RolloutRow:
     created_at: float
     finished_at: float | None
     paused_by: str | None
+    watch_until: float | None
 
     @property
     def current(self) -> Step | None:
@@ -114,18 +115,35 @@ def from_row(row: sqlite3.Row) -> RolloutRow:
     )
 
 
-def advance(database: Database, row: RolloutRow, *, weight: int, at: float, verdict: Verdict | None = None) -> bool:
-    """Go to the next step, with this weight in force from now on; `verdict` is kept when it was what led to that."""
+def watched(database: Database) -> list[RolloutRow]:
+    """Rollouts that are healthy and still watched."""
+    return find(database, "state = 'Healthy' AND watch_until IS NOT NULL")
+
+
+def advance(
+    database: Database,
+    row: RolloutRow,
+    *,
+    weight: int,
+    at: float,
+    exposed: bool = False,
+    verdict: Verdict | None = None,
+    kind: str = "analysis",
+) -> bool:
+    """Go to the next step, with this weight in force from now on; `verdict` is kept when it was what led to that.
+
+    `exposed` says that the new revision gets requests also without a weight: those that match, or copies.
+    """
     with database.transaction() as connection:
         landed = _update(
             connection,
             "UPDATE rollout SET step = step + 1, step_since = :at, weight = :weight,"
-            " traffic_since = CASE WHEN :weight > 0 THEN coalesce(traffic_since, :at) END"
+            " traffic_since = CASE WHEN :weight > 0 OR :exposed THEN coalesce(traffic_since, :at) END"
             " WHERE id = :id AND step = :step AND state = 'Progressing'",
-            {"at": at, "weight": weight, "id": row.id, "step": row.step},
+            {"at": at, "weight": weight, "exposed": int(exposed), "id": row.id, "step": row.step},
         )
         if landed and verdict is not None:
-            _keep_verdict(connection, row, verdict, at)
+            keep_verdict(connection, row, verdict, at, kind)
         if landed and weight != row.weight:
             tell(connection, row, "rollout.weight", at, data={"weight": weight, "revision": row.to_revision})
     return landed
@@ -154,13 +172,18 @@ def finish(
     actor: str = ACTOR,
     data: Mapping[str, Any] | None = None,
     verdict: Verdict | None = None,
+    kind: str = "analysis",
+    serves: bool = True,
 ) -> bool:
     """End a rollout: Healthy makes the new revision the stable one, everything else takes its traffic away.
 
-    `verdict` is kept when it was what led to that.
+    `verdict` is kept when it was what led to that. Without `serves` the new revision goes although it is healthy.
     """
     with database.transaction() as connection:
-        return finish_within(connection, row, state, at=at, message=message, actor=actor, data=data, verdict=verdict)
+        return finish_within(
+            connection, row, state, at=at, message=message, actor=actor, data=data, verdict=verdict, kind=kind,
+            serves=serves,
+        )  # fmt: skip
 
 
 def finish_within(
@@ -173,22 +196,27 @@ def finish_within(
     actor: str = ACTOR,
     data: Mapping[str, Any] | None = None,
     verdict: Verdict | None = None,
+    kind: str = "analysis",
+    serves: bool = True,
 ) -> bool:
     """As `finish`, inside the caller's transaction."""
     may_end = "'Progressing'" if state == "Healthy" else "'Progressing', 'Paused'"
+    promoted = state == "Healthy" and serves
+    watch = row.document.watch if promoted and row.from_revision not in (None, row.to_revision) else None
     landed = _update(
         connection,
-        f"UPDATE rollout SET state = ?, weight = ?, message = ?, finished_at = ? WHERE id = ? AND state IN ({may_end})",
-        (state, 100 if state == "Healthy" else 0, message, at, row.id),
+        "UPDATE rollout SET state = ?, weight = ?, message = ?, finished_at = ?, watch_until = ?"
+        f" WHERE id = ? AND state IN ({may_end})",
+        (state, 100 if promoted else 0, message, at, at + watch.duration if watch else None, row.id),
     )
-    if landed and state == "Healthy":
+    if landed and promoted:
         connection.execute(
             "UPDATE service SET previous = CASE WHEN stable = :to THEN previous ELSE stable END, stable = :to,"
             " updated_at = :at WHERE name = :service",
             {"to": row.to_revision, "at": at, "service": row.service},
         )
     if landed and verdict is not None:
-        _keep_verdict(connection, row, verdict, at)
+        keep_verdict(connection, row, verdict, at, kind)
     if landed:
         about = {"revision": row.to_revision, "from": row.from_revision, **(data or {})}
         tell(connection, row, f"rollout.{state.lower()}", at, reason=message, data=about, actor=actor)
@@ -203,13 +231,14 @@ def record_windows(
     windows: Mapping[str, Window],
     verdict: Verdict | None,
     at: float,
+    moments: Mapping[str, str] | None = None,
 ) -> bool:
     """Store counts and what they start from next, together: a window is never counted twice."""
     with database.transaction() as connection:
         landed = _update(
             connection,
             "UPDATE rollout SET counted = ?, counted_at = ?, verdict = coalesce(?, verdict)"
-            " WHERE id = ? AND counted_at = ? AND state IN ('Progressing', 'Paused')",
+            " WHERE id = ? AND counted_at = ? AND (state IN ('Progressing', 'Paused') OR watch_until IS NOT NULL)",
             (
                 json.dumps(counted), at, json.dumps(verdict.to_dict()) if verdict else None, row.id, row.counted_at,
             ),
@@ -219,20 +248,33 @@ def record_windows(
                 "SELECT coalesce(max(number), 0) + 1 AS n FROM rollout_window WHERE rollout_id = ?", (row.id,)
             ).fetchone()["n"]
             connection.executemany(
-                "INSERT INTO rollout_window (rollout_id, number, metric, at, canary_n, canary_x, stable_n, stable_x)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO rollout_window (rollout_id, number, metric, at, canary_n, canary_x, stable_n, stable_x,"
+                " moments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (row.id, number, metric, at, w.canary_n, w.canary_x, w.stable_n, w.stable_x)
+                    (
+                        row.id,
+                        number,
+                        metric,
+                        at,
+                        w.canary_n,
+                        w.canary_x,
+                        w.stable_n,
+                        w.stable_x,
+                        (moments or {}).get(metric),
+                    )
                     for metric, w in windows.items()
                 ],
             )
     return landed
 
 
-def windows(database: Database, rollout_id: str) -> dict[str, list[Window]]:
-    """All windows of a rollout, by metric, in order."""
+def windows(database: Database, rollout_id: str, until: float | None = None) -> dict[str, list[Window]]:
+    """The windows of a rollout that were stored by `until` (default: all), by metric, in order."""
     found: dict[str, list[Window]] = {}
-    for row in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number", (rollout_id,)):
+    for row in database.query(
+        "SELECT * FROM rollout_window WHERE rollout_id = ? AND (? IS NULL OR at <= ?) ORDER BY number",
+        (rollout_id, until, until),
+    ):
         window = Window(row["canary_n"], row["canary_x"], row["stable_n"], row["stable_x"])
         found.setdefault(row["metric"], []).append(window)
     return found
@@ -253,14 +295,27 @@ def tell(
     events.append(connection, at=at, actor=actor, kind=kind, subject=f"rollout/{row.id}", reason=reason, data=about)
 
 
-def _keep_verdict(connection: sqlite3.Connection, row: RolloutRow, verdict: Verdict, at: float) -> None:
+def moments(database: Database, rollout_id: str, metric: str, until: float | None = None) -> dict[str, Any]:
+    """Number, sum and sum of squares by arm, as they stood by `until` (default: now); empty when none are stored."""
+    row = database.one(
+        "SELECT moments FROM rollout_window WHERE rollout_id = ? AND metric = ? AND moments IS NOT NULL"
+        " AND (? IS NULL OR at <= ?) ORDER BY number DESC LIMIT 1",
+        (rollout_id, metric, until, until),
+    )
+    return {arm: tuple(values) for arm, values in json.loads(row["moments"]).items()} if row else {}
+
+
+def keep_verdict(connection: sqlite3.Connection, row: RolloutRow, verdict: Verdict, at: float, kind: str) -> None:
     """A verdict that is acted on, in the transaction of the act."""
     told = verdict.to_dict()
     connection.execute(
-        "INSERT INTO rollout_verdict (rollout_id, number, step, weight, at, outcome, summary, evidence)"
-        " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ? FROM rollout_verdict WHERE rollout_id = ?",
-        (row.id, row.step, row.weight, at, told["outcome"], told["summary"], json.dumps(told["evidence"]), row.id),
-    )
+        "INSERT INTO rollout_verdict (rollout_id, number, step, weight, at, outcome, summary, evidence, kind)"
+        " SELECT ?, coalesce(max(number), 0) + 1, ?, ?, ?, ?, ?, ?, ? FROM rollout_verdict WHERE rollout_id = ?",
+        (
+            row.id, row.step, row.weight, at, told["outcome"], told["summary"], json.dumps(told["evidence"]), kind,
+            row.id,
+        ),
+    )  # fmt: skip
     tell(connection, row, "rollout.judged", at, reason=told["summary"], data={**told, "weight": row.weight})
 
 

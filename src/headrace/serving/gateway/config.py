@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from headrace.serving.gateway.model import Arm, Route
+from headrace.contracts.rollout import Match, Sticky
+from headrace.serving.gateway.model import CANARY, SHADOW, Arm, Route
 
 DOMAIN = "example.com"  # KServe's default ingress domain
 ROUTE_TABLE = "services"
@@ -20,19 +22,19 @@ CONNECT_TIMEOUT = "1s"
 # Milliseconds; a latency threshold of a rollout is one of these.
 BUCKETS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000, 5000, 10000, 30000, 60000)
 
-_HTTP_OPTIONS = {
-    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        # Below the model server's own keep-alive, so that it never closes a connection that is about to be used.
-        "common_http_protocol_options": {"idle_timeout": "30s"},
-        "explicit_http_config": {"http_protocol_options": {}},
-    }
-}
+PREVIEW_HEADER = "x-headrace-preview"
+GRPC_SERVICE = "/inference.GRPCInferenceService/"
+COOKIE_SECONDS = 30 * 24 * 3600
+# A shadow that is slow drops requests instead of piling them up.
+SHADOW_REQUESTS = 32
+_GRPC = "/grpc"
+_HTTP_OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP_FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 
 
-def cluster_name(route: Route, arm: Arm) -> str:
+def cluster_name(route: Route, arm: Arm, kind: str = "") -> str:
     """`namespace/service/revision`: a dot would break the labels of Envoy's metrics."""
-    return f"{route.namespace}/{route.service}/{arm.revision_id}"
+    return f"{route.namespace}/{route.service}/{arm.revision_id}{kind}"
 
 
 def bootstrap(folder: Path, port: int, admin_port: int) -> dict[str, Any]:
@@ -65,30 +67,30 @@ def discovery(resources: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def clusters(routes: Sequence[Route]) -> dict[str, Any]:
-    """The CDS file: one cluster a revision."""
-    return discovery([_cluster(route, arm) for route in routes for arm in route.arms])
+    """The CDS file: one cluster a revision, one more for its gRPC port, and one for mirrored requests."""
+    return discovery([cluster for route in routes for cluster in _route_clusters(route)])
 
 
 def route_table(routes: Sequence[Route]) -> dict[str, Any]:
     """The RDS file: each service by its host name, and by path for whoever has no host name."""
-    hosts = [
-        {
-            "name": f"{route.namespace}/{route.service}",
-            "domains": [f"{route.service}.{route.namespace}.{DOMAIN}"],
-            "routes": _service_routes(route, {"prefix": "/"}),
-        }
-        for route in routes
-    ]
-    by_path = [
-        entry for route in routes for match in _paths(route.model_name) for entry in _service_routes(route, match)
-    ]
+    hosts = {_domain(route.service, route): _routes(route, {"prefix": "/"}) for route in routes}
+    for route in routes:
+        if route.preview:
+            alone = [_entry(route, {"prefix": "/"}, [route.preview])]
+            # A service that is called like a preview keeps its host name.
+            hosts.setdefault(_domain(f"{route.service}-preview", route), _grpc_first(route, [route.preview]) + alone)
+    by_path = [entry for route in routes for match in _paths(route.model_name) for entry in _routes(route, match)]
+    with_grpc = [route for route in routes if any(arm.grpc_port for arm in route.arms)]
+    if len(with_grpc) == 1:
+        # The name of the model is inside the message: without a host name it can only be the one service.
+        by_path = _grpc_routes(with_grpc[0], {"prefix": GRPC_SERVICE}) + by_path
     nothing = _refusal({"prefix": "/"}, 404, "No service answers here.")
     table = {
         "@type": "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
         "name": ROUTE_TABLE,
         "ignore_port_in_host_matching": True,
         "virtual_hosts": [
-            *hosts,
+            *({"name": _host_name(domain), "domains": [domain], "routes": found} for domain, found in hosts.items()),
             {"name": "by-path", "domains": ["*"], "routes": [*by_path, nothing]},
         ],
         "response_headers_to_add": [_header("x-headrace-prediction-id", "%REQ(X-REQUEST-ID)%")],
@@ -96,21 +98,113 @@ def route_table(routes: Sequence[Route]) -> dict[str, Any]:
     return discovery([table])
 
 
-def _service_routes(route: Route, match: dict[str, Any]) -> list[dict[str, Any]]:
+def _domain(name: str, route: Route) -> str:
+    return f"{name}.{route.namespace}.{DOMAIN}"
+
+
+def _host_name(domain: str) -> str:
+    """`namespace/service`, for the stats of a virtual host."""
+    service, namespace = domain.split(".")[:2]
+    return f"{namespace}/{service}"
+
+
+def _routes(route: Route, match: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every route of a service below `match`: the narrower ones come first."""
     live = [arm for arm in route.arms if arm.weight > 0]
     if not live:
         return [_refusal(match, 503, f"Service {route.service} is not ready.")]
+    # The path of a gRPC request is that of its method, never a model's.
+    grpc = _grpc_routes(route, match) if match == {"prefix": "/"} else []
+    return grpc + _split(route, match, live)
+
+
+def _grpc_routes(route: Route, match: dict[str, Any]) -> list[dict[str, Any]]:
+    arms = [arm for arm in route.arms if arm.weight > 0 and arm.grpc_port]
+    return _split(route, {**match, "grpc": {}}, arms, _GRPC) if arms else []
+
+
+def _grpc_first(route: Route, arms: Sequence[Arm]) -> list[dict[str, Any]]:
+    with_port = [arm for arm in arms if arm.grpc_port]
+    return [_entry(route, {"prefix": "/", "grpc": {}}, with_port, _GRPC)] if with_port else []
+
+
+def _split(route: Route, match: dict[str, Any], live: Sequence[Arm], kind: str = "") -> list[dict[str, Any]]:
+    """The preview and the requests that are chosen by what they carry, then everybody by weight."""
+    entries = []
+    canary = next((arm for arm in route.arms if arm.name == CANARY and (not kind or arm.grpc_port)), None)
+    if route.preview and (not kind or route.preview.grpc_port):
+        wanted = {"name": PREVIEW_HEADER, "string_match": {"exact": "true"}}
+        entries.append(_entry(route, {**match, "headers": [wanted]}, [route.preview], kind))
+    if canary:
+        entries += [_entry(route, {**match, "headers": [_matcher(one)]}, [canary], kind) for one in route.matches]
+    if route.sticky is None:
+        return [*entries, _entry(route, match, live, kind)]
+    # Who is below the canary's weight stays there when it grows: Envoy takes the first cluster for the low hashes.
+    canary_first = sorted(live, key=lambda arm: arm.name != CANARY)
+    if route.sticky.cookie:
+        known = _cookie_matcher(route.sticky.cookie, "[^;]+")
+        entries.append(
+            _entry(
+                route, {**match, "headers": [known]}, canary_first, kind, by={"cookie": {"name": route.sticky.cookie}}
+            )
+        )
+        # The first touch: it is placed by its request id, which becomes the cookie and so hashes to the same arm.
+        first = _entry(route, match, canary_first, kind, by={"header": {"header_name": "x-request-id"}})
+        first["response_headers_to_add"] = [_new_cookie(route.sticky)]
+        return [*entries, first]
+    by = {"header": {"header_name": route.sticky.header}}
+    return [*entries, _entry(route, match, canary_first, kind, by=by)]
+
+
+def _entry(
+    route: Route, match: dict[str, Any], arms: Sequence[Arm], kind: str = "", *, by: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """One route to arms, by weight; a single arm takes all. `by` is what a request is placed by, else at random."""
     weighted = [
         {
-            "name": cluster_name(route, arm),
-            "weight": arm.weight,
-            "response_headers_to_add": [_header("x-headrace-revision", arm.revision_id)],
+            "name": cluster_name(route, arm, kind),
+            "weight": arm.weight if len(arms) > 1 else 100,
+            "request_headers_to_add": [_header("x-headrace-arm", arm.name)],
+            "response_headers_to_add": [
+                _header("x-headrace-revision", arm.revision_id), _header("x-headrace-arm", arm.name),
+            ],
         }
-        for arm in live
-    ]
+        for arm in arms
+    ]  # fmt: skip
     # No retries: a request that failed on the canary must count as one, and reach nobody twice.
-    action = {"weighted_clusters": {"clusters": weighted}, "timeout": f"{route.timeout_seconds:.3f}s"}
-    return [{"match": match, "route": action}]
+    action: dict[str, Any] = {
+        "weighted_clusters": {"clusters": weighted},
+        "timeout": f"{route.timeout_seconds:.3f}s",
+    }
+    if by:
+        action["weighted_clusters"]["use_hash_policy"] = True
+        action["hash_policy"] = [by]
+    if route.mirror and not kind:
+        share = {"numerator": route.mirror.percent, "denominator": "HUNDRED"}
+        action["request_mirror_policies"] = [
+            {"cluster": cluster_name(route, route.mirror.arm, SHADOW), "runtime_fraction": {"default_value": share}}
+        ]
+    return {"match": match, "route": action}
+
+
+def _matcher(match: Match) -> dict[str, Any]:
+    """Envoy's form of a match by header or cookie."""
+    if match.cookie:
+        value = {"exact": re.escape(match.value), "prefix": re.escape(match.value) + "[^;]*", "regex": match.value}
+        return _cookie_matcher(match.cookie, value[match.how])
+    if match.how == "regex":
+        return {"name": match.header, "string_match": {"safe_regex": {"regex": match.value}}}
+    return {"name": match.header, "string_match": {match.how: match.value}}
+
+
+def _cookie_matcher(name: str, value: str) -> dict[str, Any]:
+    regex = rf"(?:.*;\s*)?{re.escape(name)}=(?:{value})(?:;.*)?"
+    return {"name": "cookie", "string_match": {"safe_regex": {"regex": regex}}}
+
+
+def _new_cookie(sticky: Sticky) -> dict[str, Any]:
+    value = f"{sticky.cookie}=%REQ(X-REQUEST-ID)%; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Lax"
+    return {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
 
 
 def _refusal(match: dict[str, Any], status: int, error: str) -> dict[str, Any]:
@@ -130,19 +224,63 @@ def _paths(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _cluster(route: Route, arm: Arm) -> dict[str, Any]:
-    endpoint = {"endpoint": {"address": _address(arm.port)}}
+def _route_clusters(route: Route) -> list[dict[str, Any]]:
+    found = []
+    for arm in route.arms:
+        found.append(_cluster(cluster_name(route, arm), arm.port))
+        if arm.grpc_port:
+            found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True))
+    if route.mirror:
+        most = {"max_connections": SHADOW_REQUESTS, "max_pending_requests": 1, "max_requests": SHADOW_REQUESTS}
+        shadow = _cluster(
+            cluster_name(route, route.mirror.arm, SHADOW), route.mirror.arm.port, filters=_shadow_filters()
+        )
+        found.append({**shadow, "circuit_breakers": {"thresholds": [most]}})
+    return found
+
+
+def _cluster(
+    name: str, port: int, *, http2: bool = False, filters: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    protocol: dict[str, Any] = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
+    options: dict[str, Any] = {
+        "@type": _HTTP_OPTIONS,
+        # Below the model server's own keep-alive, so that it never closes a connection that is about to be used.
+        "common_http_protocol_options": {"idle_timeout": "30s"},
+        "explicit_http_config": protocol,
+    }
+    if filters:
+        options["http_filters"] = filters
     return {
         "@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster",
-        "name": cluster_name(route, arm),
+        "name": name,
         "type": "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
-        "typed_extension_protocol_options": _HTTP_OPTIONS,
+        "typed_extension_protocol_options": {_HTTP_OPTIONS.partition("/")[2]: options},
         "load_assignment": {
-            "cluster_name": cluster_name(route, arm),
-            "endpoints": [{"lb_endpoints": [endpoint]}],
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
         },
     }
+
+
+def _shadow_filters() -> list[dict[str, Any]]:
+    """What a mirrored request carries beside the original: the payload log tells the two answers apart by id."""
+    changed = [("x-request-id", f"%REQ(X-REQUEST-ID)%{SHADOW}"), ("x-headrace-arm", "shadow")]
+    mutations = [{"append": _header(name, value)} for name, value in changed]
+    return [
+        {
+            "name": "envoy.filters.http.header_mutation",
+            "typed_config": {
+                "@type": f"{_HTTP_FILTERS}.header_mutation.v3.HeaderMutation",
+                "mutations": {"request_mutations": mutations},
+            },
+        },
+        {
+            "name": "envoy.filters.http.upstream_codec",
+            "typed_config": {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"},
+        },
+    ]
 
 
 def _connection_manager(folder: Path) -> dict[str, Any]:
@@ -156,11 +294,20 @@ def _connection_manager(folder: Path) -> dict[str, Any]:
             # A caller's own x-request-id is the prediction id that it will send the label for.
             "preserve_external_request_id": True,
             "rds": {"route_config_name": ROUTE_TABLE, "config_source": _file(folder, "rds.json")},
+            # HTTP/1.1, or HTTP/2 without TLS, as gRPC speaks it: told from the first bytes.
+            "codec_type": "AUTO",
             "http_filters": [
                 {
+                    "name": "envoy.filters.http.grpc_stats",
+                    "typed_config": {
+                        "@type": f"{_HTTP_FILTERS}.grpc_stats.v3.FilterConfig",
+                        "stats_for_all_methods": False,
+                    },
+                },
+                {
                     "name": "envoy.filters.http.router",
-                    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-                }
+                    "typed_config": {"@type": f"{_HTTP_FILTERS}.router.v3.Router"},
+                },
             ],
         },
     }

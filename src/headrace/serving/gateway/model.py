@@ -5,33 +5,60 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headrace.contracts.rollout import Match, Sticky
+
+STABLE, CANARY = "stable", "canary"
+# Counts of mirrored requests stand under REVISION + SHADOW, and a mirrored request's id ends with it.
+SHADOW = "/shadow"
+
 
 @dataclass(frozen=True)
 class Arm:
-    """One revision that can take traffic: the port of its server and its share in percent (0 to 100)."""
+    """One revision that can take traffic: the ports of its server and its share in percent (0 to 100).
+
+    `name` is what requests and answers are told in `x-headrace-arm`: `stable` or `canary`.
+    """
 
     revision_id: str
     port: int
     weight: int
+    grpc_port: int | None = None
+    name: str = STABLE
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """`percent` of the requests also go to `arm`, whose answers nobody waits for."""
+
+    arm: Arm
+    percent: int
 
 
 @dataclass(frozen=True)
 class Route:
-    """How one service's requests are split. Weights add up to 100, or there are no arms."""
+    """How one service's requests are split. Weights add up to 100, or there are no arms.
+
+    Requests that one of `matches` fits go to the canary, whatever the weights. `preview` is an arm that answers at a
+    host name and a header of its own.
+    """
 
     service: str
     namespace: str
     model_name: str
     arms: tuple[Arm, ...]
     timeout_seconds: float
+    sticky: Sticky | None = None
+    matches: tuple[Match, ...] = ()
+    preview: Arm | None = None
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True)
 class ArmCounts:
     """What one revision has answered since Envoy started.
 
-    `errors` are answers with 5xx, connections that failed and timeouts; `buckets` maps an upper edge in milliseconds
-    to the number of requests that took at most that long.
+    `errors` are answers with 5xx (gRPC: the codes that stand for one), connections that failed and timeouts;
+    `buckets` maps an upper edge in milliseconds to the number of requests that took at most that long.
     """
 
     requests: int

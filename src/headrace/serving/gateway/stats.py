@@ -8,16 +8,22 @@ from typing import Any
 
 from headrace.serving.gateway.model import ArmCounts
 
-# cluster.NAMESPACE/SERVICE/REVISION.STAT
-_STAT = re.compile(r"cluster\.[^./]+/[^./]+/(?P<revision>[^./]+)\.(?P<stat>.+)")
-FILTER = r"^cluster\.[^.]+/[^.]+/[^.]+\.upstream_rq_(completed|5xx|time)$"
+# cluster.NAMESPACE/SERVICE/REVISION.STAT; the clusters of gRPC and of mirrored requests have a fourth part.
+_STAT = re.compile(r"cluster\.[^./]+/[^./]+/(?P<revision>[^./]+)(?P<kind>/grpc|/shadow)?\.(?P<stat>.+)")
+_STATS = r"upstream_rq_(completed|5xx|time|pending_overflow)|grpc\.[0-9]+"
+FILTER = rf"^cluster\.[^.]+/[^.]+/[^.]+\.({_STATS})$"
+# The codes that stand for an HTTP 5xx: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+# Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+_GRPC_ERRORS = {f"grpc.{code}" for code in (2, 4, 12, 13, 14, 15)}
 
 
 def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
-    """Counts per revision from `/stats?format=json&histogram_buckets=cumulative`.
+    """Counts per revision from `/stats?format=json&histogram_buckets=cumulative`; mirrored requests as REVISION/shadow.
 
     `upstream_rq_completed` is counted when a response is sent, also for the 503 and 504 that Envoy itself answers
-    when it cannot connect or a request times out; each of those is in `upstream_rq_5xx`, too.
+    when it cannot connect or a request times out; each of those is in `upstream_rq_5xx`, too. A gRPC answer is 200
+    whatever its code, so codes are counted there. A mirrored request that was dropped, because too many were under
+    way, says nothing of the revision.
     """
     requests: dict[str, int] = {}
     errors: dict[str, int] = {}
@@ -28,19 +34,30 @@ def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
                 _histogram(histogram, buckets)
             continue
         found = _STAT.fullmatch(entry["name"])
-        if found and found["stat"] == "upstream_rq_completed":
-            requests[found["revision"]] = int(entry["value"])
-        elif found and found["stat"] == "upstream_rq_5xx":
-            errors[found["revision"]] = int(entry["value"])
+        if found is None:
+            continue
+        name, stat, value = _counted_as(found), found["stat"], int(entry["value"])
+        if stat == "upstream_rq_completed":
+            requests[name] = requests.get(name, 0) + value
+        elif stat == "upstream_rq_pending_overflow" and found["kind"] == "/shadow":
+            requests[name] = requests.get(name, 0) - value
+            errors[name] = errors.get(name, 0) - value
+        elif stat in _GRPC_ERRORS if found["kind"] == "/grpc" else stat == "upstream_rq_5xx":
+            errors[name] = errors.get(name, 0) + value
     return {
-        revision: ArmCounts(count, errors.get(revision, 0), buckets.get(revision, {}))
+        revision: ArmCounts(max(count, 0), max(errors.get(revision, 0), 0), buckets.get(revision, {}))
         for revision, count in requests.items()
     }
+
+
+def _counted_as(found: re.Match[str]) -> str:
+    return str(found["revision"]) + ("/shadow" if found["kind"] == "/shadow" else "")
 
 
 def _histogram(histogram: Mapping[str, Any], buckets: dict[str, dict[float, int]]) -> None:
     found = _STAT.fullmatch(histogram["name"])
     if found and found["stat"] == "upstream_rq_time":
-        buckets[found["revision"]] = {
-            float(bucket["upper_bound"]): int(bucket["cumulative"]) for bucket in histogram["buckets"]
-        }
+        summed = buckets.setdefault(_counted_as(found), {})
+        for bucket in histogram["buckets"]:
+            edge = float(bucket["upper_bound"])
+            summed[edge] = summed.get(edge, 0) + int(bucket["cumulative"])

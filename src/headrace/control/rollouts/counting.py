@@ -1,0 +1,114 @@
+"""Count what has happened on both arms of a rollout since the last time: windows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace.control.rollouts.judging import DISAGREEMENT, Counted
+from headrace.control.rollouts.ports import Evidence, Traffic
+from headrace.control.rollouts.rows import RolloutRow
+from headrace.quality.analysis.window import Window
+from headrace.serving.gateway.model import SHADOW
+
+# These come from the payload log; the others start from zero with each Envoy.
+_FROM_THE_LOG = ("labels", DISAGREEMENT)
+
+
+@dataclass(frozen=True)
+class Cumulative:
+    """Counts since the beginning by metric and arm, [requests, bad events], as they are stored; and sums of a mean."""
+
+    numbers: Mapping[str, Any]
+    moments: Mapping[str, str]
+
+
+def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative | None:
+    """What has been counted so far; None when nothing can be counted."""
+    counts, epoch = traffic.counts(), traffic.epoch()
+    if not counts:
+        return None
+    since, stable = row.traffic_since or 0.0, row.from_revision or ""
+    document = row.document
+    canary = row.to_revision + (SHADOW if document.shadow else "")
+    numbers: dict[str, Any] = {"epoch": epoch}
+    for metric in document.counted_metrics:
+        found: dict[str, list[int]]
+        if metric.name == "labels":
+            found = {r: [c.labelled, c.wrong] for r, c in evidence.label_counts(row.service, since).items()}
+        elif metric.name == "latency":
+            slow = metric.threshold_ms
+            found = {r: [max(c.buckets.values(), default=0), c.slower_than(slow)] for r, c in counts.items()}
+        else:
+            found = {r: [c.requests, c.errors] for r, c in counts.items()}
+        numbers[metric.name] = _by_arm(found, canary, stable)
+    if document.shadow:
+        tolerance = document.shadow.tolerance
+        pairs = evidence.disagreement(row.service, stable, row.to_revision, since, tolerance)
+        numbers[DISAGREEMENT] = {"canary": list(pairs), "stable": [0, 0]}
+    moments = {}
+    if document.test:
+        sums = evidence.label_sums(row.service, since)
+        values = {revision: [s.n, s.positive] for revision, s in sums.items()}
+        numbers[document.test.metric] = _by_arm(values, row.to_revision, stable)
+        of_arms = {"canary": sums.get(row.to_revision), "stable": sums.get(stable)}
+        moments[document.test.metric] = json.dumps(
+            {arm: [s.n, s.total, s.squares] if s else [0, 0.0, 0.0] for arm, s in of_arms.items()}
+        )
+    return Cumulative(numbers, moments)
+
+
+def count_labels(row: RolloutRow, evidence: Evidence) -> Cumulative:
+    """The labels so far of what the rollout's arms predicted before it ended."""
+    assert row.document.watch is not None
+    since, until = row.traffic_since or 0.0, row.finished_at or 0.0
+    found = {r: [c.labelled, c.wrong] for r, c in evidence.label_counts(row.service, since, until).items()}
+    numbers = {name: _by_arm(found, row.to_revision, row.from_revision or "") for name in _watched(row)}
+    return Cumulative({**(row.counted or {}), **numbers}, {})
+
+
+def windows_since(row: RolloutRow, now: Cumulative, names: Sequence[str] = ()) -> dict[str, Window]:
+    """What has been counted since the last time, of all metrics or of `names`. Counters that began anew count from
+    zero."""
+    before = row.counted or {}
+    found = {}
+    for name in names or [key for key in now.numbers if key != "epoch"]:
+        old = before.get(name, {})
+        from_log = name in _FROM_THE_LOG or (row.document.test is not None and name == row.document.test.metric)
+        if before.get("epoch") != now.numbers.get("epoch") and not from_log:
+            old = {}
+        pairs = [(now.numbers[name][arm], old.get(arm, [0, 0])) for arm in ("canary", "stable")]
+        arms = [_added(*pair) if from_log else _difference(*pair) for pair in pairs]
+        found[name] = Window(*arms[0], *arms[1])
+    return found
+
+
+def with_moments(windows: Mapping[str, Sequence[Window]], row: RolloutRow, now: Cumulative) -> Counted:
+    """Windows and, for a mean, the newest sums."""
+    test = row.document.test
+    told = json.loads(now.moments[test.metric]) if test and test.metric in now.moments else {}
+    return Counted(windows, {arm: (values[0], values[1], values[2]) for arm, values in told.items()})
+
+
+def _watched(row: RolloutRow) -> list[str]:
+    return [metric.name for metric in row.document.watch.metrics] if row.document.watch else []
+
+
+def _by_arm(numbers: Mapping[str, list[int]], canary: str, stable: str) -> dict[str, list[int]]:
+    return {"canary": numbers.get(canary, [0, 0]), "stable": numbers.get(stable, [0, 0])}
+
+
+def _added(now: Sequence[int], before: Sequence[int]) -> tuple[int, int]:
+    """What the log has more than before; it may have dropped what is old."""
+    n = max(now[0] - before[0], 0)
+    return n, min(n, max(now[1] - before[1], 0))
+
+
+def _difference(now: Sequence[int], before: Sequence[int]) -> tuple[int, int]:
+    n, x = now[0] - before[0], now[1] - before[1]
+    if n < 0 or x < 0:
+        n, x = now[0], now[1]
+    # The two numbers are read one after the other, so one may run ahead by a request.
+    return n, min(n, max(x, 0))

@@ -1,0 +1,126 @@
+"""From what is stored of a rollout to its verdicts. The same windows give the same verdict, bit for bit."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.contracts.rollout import Analysis, Rollout, Test
+from headrace.contracts.verdict import Outcome, Verdict
+from headrace.quality.analysis.judge import judge
+from headrace.quality.analysis.sequential import rate_interval, ratio_interval
+from headrace.quality.analysis.window import Window
+
+DISAGREEMENT = "disagreement"
+Moments = tuple[float, float, float]  # number, sum, sum of squares
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was counted so far: windows by metric, and for a mean the moments of both arms."""
+
+    windows: Mapping[str, Sequence[Window]]
+    moments: Mapping[str, Moments] = field(default_factory=dict)
+
+
+def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -> Verdict:
+    """The built-in analysis; of a shadow, its answers must also agree with those that were sent."""
+    judged = judge(document.analysis, counted.windows, next_weight=next_weight)
+    return _with_agreement(document, judged, counted) if document.shadow else judged
+
+
+def watch_verdict(document: Rollout, counted: Counted) -> Verdict:
+    """The metrics of the watch over all windows of the rollout and since; it can only fail or go on."""
+    assert document.watch is not None
+    watched = Analysis(alpha=document.analysis.alpha, metrics=document.watch.metrics)
+    return judge(watched, counted.windows, next_weight=100)
+
+
+def test_verdict(test: Test, counted: Counted) -> Verdict:
+    """Whether the new revision is better (passed), worse (failed), or neither is shown, at every look with `alpha`."""
+    found = _conversion(test, counted) if test.kind == "conversion" else _mean(test, counted)
+    low, high, neutral = found["interval"][0], found["interval"][1], found["no_difference"]
+    sign = 1 if test.higher_is_better else -1
+    effect = sign * found["difference"]
+    better, worse = (low > neutral, high < neutral) if test.higher_is_better else (high < neutral, low > neutral)
+    if better and effect >= test.min_effect:
+        outcome, word = Outcome.PASSED, "better"
+    elif worse and -effect >= test.min_effect:
+        outcome, word = Outcome.FAILED, "worse"
+    else:
+        outcome, word = Outcome.INCONCLUSIVE, "not shown to differ"
+    summary = f"{test.metric}: {found['facts']}; the new revision is {word}"
+    return Verdict(outcome, summary, {"alpha": test.alpha, "test": found})
+
+
+def samples(test: Test, counted: Counted) -> tuple[int, int]:
+    """Values that have come: of the new revision, of the stable one."""
+    windows = counted.windows.get(test.metric, ())
+    return sum(w.canary_n for w in windows), sum(w.stable_n for w in windows)
+
+
+def _conversion(test: Test, counted: Counted) -> dict[str, Any]:
+    windows = counted.windows.get(test.metric, ())
+    canary_n, canary_x = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
+    stable_n, stable_x = sum(w.stable_n for w in windows), sum(w.stable_x for w in windows)
+    low, high = ratio_interval(windows, test.alpha)
+    canary, stable = _ratio(canary_x, canary_n), _ratio(stable_x, stable_n)
+    return {
+        "kind": test.kind,
+        "canary": {"values": canary_n, "conversions": canary_x, "rate": canary},
+        "stable": {"values": stable_n, "conversions": stable_x, "rate": stable},
+        "difference": canary - stable,
+        "interval": [low, high],
+        "no_difference": 1.0,
+        "facts": f"{canary_x} of {canary_n} with the new revision ({canary:.2%}), {stable_x} of {stable_n} with the"
+        f" stable one ({stable:.2%}); the ratio lies in {low:.3g} to {high:.3g}",
+    }
+
+
+def _mean(test: Test, counted: Counted) -> dict[str, Any]:
+    canary, stable = (counted.moments.get(arm, (0.0, 0.0, 0.0)) for arm in ("canary", "stable"))
+    low, high = float("-inf"), float("inf")
+    if canary[0] > 1 and stable[0] > 1:
+        means = importlib.import_module("headrace.quality.analysis.means")
+        low, high = means.difference_interval(int(canary[0]), *canary[1:], int(stable[0]), *stable[1:], test.alpha)
+    first, second = _ratio(canary[1], canary[0]), _ratio(stable[1], stable[0])
+    return {
+        "kind": test.kind,
+        "canary": {"values": int(canary[0]), "mean": first},
+        "stable": {"values": int(stable[0]), "mean": second},
+        "difference": first - second,
+        "interval": [low, high],
+        "no_difference": 0.0,
+        "facts": f"{first:.4g} on average over {canary[0]:.0f} with the new revision, {second:.4g} over"
+        f" {stable[0]:.0f} with the stable one; the difference lies in {low:.3g} to {high:.3g}",
+    }
+
+
+def _with_agreement(document: Rollout, judged: Verdict, counted: Counted) -> Verdict:
+    assert document.shadow is not None
+    windows = counted.windows.get(DISAGREEMENT, ())
+    pairs, differing = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
+    low, high = rate_interval(pairs, differing, document.analysis.alpha)
+    most = document.shadow.max_disagreement
+    outcome = Outcome.FAILED if low > most else Outcome.PASSED if high <= most else Outcome.INCONCLUSIVE
+    part = {
+        "name": DISAGREEMENT,
+        "outcome": outcome,
+        "pairs": pairs,
+        "differing": differing,
+        "interval": [low, high],
+        "limit": most,
+        "sentence": f"{DISAGREEMENT}: {differing} of {pairs} answers differ ({_ratio(differing, pairs):.1%}); the rate"
+        f" lies in {low:.1%} to {high:.1%}, at most {most:.1%} may differ",
+    }
+    parts = [*judged.evidence["metrics"], part]
+    outcomes = {judged.outcome, outcome}
+    together = next(o for o in (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED) if o in outcomes)
+    summary = "; ".join(one["sentence"] for one in parts if one["outcome"] == together)
+    return Verdict(together, summary, {**judged.evidence, "metrics": parts})
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
