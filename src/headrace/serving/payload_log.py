@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS label (id TEXT PRIMARY KEY, value TEXT NOT NULL, at R
 """
 
 
+# Prediction id, output, unix seconds, arm, request
+_Item = tuple[str, Any, float, str, bytes]
+
+
 @dataclass(frozen=True)
 class LabelCounts:
     """Predictions of one revision whose label has come, and how many of them were wrong."""
@@ -61,7 +65,7 @@ class PayloadWriter:
         self._revision = revision
         self._payloads = payloads
         self.dropped = 0
-        self._queue: queue.SimpleQueue[tuple[str, Any, float, str, bytes] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="payload-log", daemon=True)
         self._thread.start()
 
@@ -78,33 +82,38 @@ class PayloadWriter:
         self._thread.join(timeout=10)
 
     def _write(self) -> None:
+        connection: sqlite3.Connection | None = None
         written, done, problem = 0, False, ""
         while not done:
             time.sleep(FLUSH_SECONDS)
             batch, done = self._drain()
             written += len(batch)
             try:
-                self._store(batch, trim=written >= _TRIM_EVERY, last=done)
+                connection = connection or _open(self._file)
+                self._store(connection, batch, trim=written >= _TRIM_EVERY, last=done)
                 written, problem = written % _TRIM_EVERY, ""
             except (OSError, sqlite3.Error) as error:
+                # The next batch begins anew, on a connection of its own: nothing of this one is left half done.
+                _close(connection)
+                connection = None
                 self.dropped += len(batch)
                 if str(error) != problem:
                     _LOG.warning("predictions are not logged: %s: %s", self._file, error)
                 problem = str(error)
+        _close(connection)
 
-    def _store(self, batch: list[tuple[str, Any, float, str, bytes]], *, trim: bool, last: bool) -> None:
-        if batch or trim:
-            with closing(_open(self._file)) as connection:
-                _insert(connection, self._revision, batch)
-                if trim:
-                    _trim(connection)
+    def _store(self, connection: sqlite3.Connection, batch: list[_Item], *, trim: bool, last: bool) -> None:
+        if batch:
+            _insert(connection, self._revision, batch)
+        if trim:
+            _trim(connection)
         if self._payloads:
             for prediction_id, output, at, arm, request in batch:
                 self._payloads.add(Payload(prediction_id, self._revision, arm, at, request, _text(output)))
             self._payloads.flush(last=last)
 
-    def _drain(self) -> tuple[list[tuple[str, Any, float, str, bytes]], bool]:
-        batch: list[tuple[str, Any, float, str, bytes]] = []
+    def _drain(self) -> tuple[list[_Item], bool]:
+        batch: list[_Item] = []
         while True:
             try:
                 item = self._queue.get_nowait()
@@ -173,7 +182,12 @@ def _open(file: Path) -> sqlite3.Connection:
     return connection
 
 
-def _insert(connection: sqlite3.Connection, revision: str, batch: list[tuple[str, Any, float, str, bytes]]) -> None:
+def _close(connection: sqlite3.Connection | None) -> None:
+    if connection is not None:
+        connection.close()
+
+
+def _insert(connection: sqlite3.Connection, revision: str, batch: list[_Item]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
         "INSERT INTO prediction (id, revision, output, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
