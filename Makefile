@@ -12,13 +12,14 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test crash conformance conformance-sdk bench-runs lint format docs serve clean
+.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
 	@echo "make test    set up, then all tests"
 	@echo "make conformance GOLDENS=DIR   KFP's own compiled pipelines: DIR is test_data/sdk_compiled_pipelines/valid of a clone"
 	@echo "make conformance-sdk   the KFP SDK's own tests of local execution, run by Headrace"
+	@echo "make conformance-serving   KServe's and Triton's own clients against the model server"
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
 	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
 	@echo "make lint    style, types and the floors of the house"
@@ -42,6 +43,10 @@ conformance: setup
 
 conformance-sdk: setup
 	$(BIN)/python scripts/kfp_sdk_tests.py
+
+conformance-serving: setup
+	$(BIN)/python scripts/serving_clients.py .tools/serving-clients
+	$(BIN)/pytest tests/serving/test_clients.py
 
 crash: setup
 	PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) $(if $(SEED),--seed $(SEED))

@@ -1,5 +1,10 @@
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -200,3 +205,66 @@ def split():
         return Route(service=service, arms=tuple(Arm(b.name, b.port, weight) for b, weight in arms), **values)
 
     return route
+
+
+class Running:
+    """A model server in a process of its own, ready."""
+
+    def __init__(self, *options, name="iris", grpc=False):
+        self.port = free_port()
+        self.grpc_port = free_port() if grpc else None
+        self.base = f"http://127.0.0.1:{self.port}"
+        more = ["--grpc-port", str(self.grpc_port)] if grpc else []
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in `end`
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "headrace.serving.runtime", "--name", name, "--revision",
+             f"{name}-00001", "--port", str(self.port), *more, *map(str, options)],
+            stdout=self.log, stderr=self.log, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        self._await()
+
+    def _await(self):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.base}/v2/health/live", timeout=5).status_code == 200:
+                    return
+            except httpx.HTTPError:
+                time.sleep(0.05)
+        self.process.kill()
+        raise AssertionError(f"the server does not start:\n{self.words()}")
+
+    def words(self):
+        """What it wrote."""
+        self.log.seek(0)
+        return self.log.read()
+
+    def post(self, path, **more):
+        return httpx.post(f"{self.base}{path}", timeout=30, **more)
+
+    def end(self):
+        """Ask it to end; its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(30)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.log.close()
+        return code
+
+
+@pytest.fixture
+def running():
+    """Starts model servers in processes of their own, and ends them."""
+    started = []
+
+    def start(*options, **more):
+        started.append(Running(*options, **more))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if not server.log.closed:
+            server.end()

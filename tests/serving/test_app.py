@@ -235,11 +235,21 @@ def test_the_id_that_a_client_gives_comes_back_also_behind_the_gateway(serve, mo
 def test_on_the_way_out_the_predictions_in_memory_are_written(serve, models, log):
     iris = serve(models.iris, name="iris", payloads=log.writer)
 
-    async def serve_one():
-        async with iris.application.router.lifespan_context(iris.application):
-            await asyncio.to_thread(iris.post, "/v2/models/iris/infer", json={**ROW, "id": "last"})
+    async def live_and_end():
+        words = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        told = []
 
-    asyncio.run(serve_one())
+        async def receive():
+            return words.pop(0)
+
+        async def send(message):
+            told.append(message["type"])
+
+        await iris.application({"type": "lifespan"}, receive, send)
+        return told
+
+    iris.post("/v2/models/iris/infer", json={**ROW, "id": "last"})
+    assert asyncio.run(live_and_end()) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert log.written() == {"last": "1"}
 
 

@@ -7,6 +7,7 @@ import yaml
 
 from headrace.errors import DocumentError, HeadraceError
 from headrace.serving.runtime.loaders import Column, load
+from headrace.serving.runtime.models import Inputs
 
 
 @pytest.fixture
@@ -38,12 +39,13 @@ def test_a_signature_of_one_tensor_names_no_columns(models):
     model = load(models.iris)
     assert model.columns == ()
     assert model.outputs == (("output-0", "INT64", [-1]),)
-    assert model.predict(np.array([[6.8, 2.8, 4.8, 1.4]])).tolist() == [1]
+    assert model.predict(Inputs({"": np.array([[6.8, 2.8, 4.8, 1.4]])}, 1)).tolist() == [1]
 
 
-def test_a_model_without_a_signature_is_loaded(changed):
+def test_a_model_without_a_signature_is_asked_itself(changed):
     model = load(changed(lambda told: told.pop("signature")))
-    assert (model.columns, model.outputs) == ((), ())
+    assert [column.name for column in model.columns] == ["carrier", "distance", "hour", "dep_delay"]
+    assert model.outputs == (("output-0", "INT64", [-1]),)
     assert model.predictor.n_features_in_ == 4
 
 
@@ -67,10 +69,10 @@ def test_a_broken_description_names_its_file(tmp_path, text):
     assert caught.value.file == str(tmp_path / "MLmodel")
 
 
-def test_another_flavor_is_refused_with_what_there_is(changed):
-    with pytest.raises(DocumentError, match="no sklearn flavor, only python_function, pytorch") as caught:
-        load(changed(lambda told: told["flavors"].update(pytorch=told["flavors"].pop("sklearn"))))
-    assert caught.value.remedy == "Log it with mlflow.sklearn.log_model."
+def test_a_model_without_a_flavor_that_can_be_served_is_refused_with_what_there_is(changed):
+    with pytest.raises(DocumentError, match="no flavor that can be served, only spark") as caught:
+        load(changed(lambda told: told.update(flavors={"spark": {}})))
+    assert "python_function" in caught.value.remedy
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps(1)[:-1]])

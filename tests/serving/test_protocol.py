@@ -1,9 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from headrace.serving.runtime import tables
+from headrace.serving.runtime.errors import BadRequest
 from headrace.serving.runtime.loaders import Column, Model
-from headrace.serving.runtime.protocol import BadRequest, table_of_instances, table_of_tensors, tensors_of
+from headrace.serving.runtime.models import frame
+from headrace.serving.runtime.protocol import infer_answer, infer_request, instances_of
 
 FLIGHTS = Model(
     None,
@@ -17,6 +22,20 @@ FLIGHTS = Model(
 )
 NUMBERS = Model(LinearRegression().fit(np.eye(4), range(4)), (), ())
 ONE = {"carrier": "AA", "distance": 500, "hour": 7}
+
+
+def table_of_instances(body, model):
+    """What the model's predictor is given for a V1 body."""
+    return _given(tables.of_rows(instances_of(body), model))
+
+
+def table_of_tensors(body, model):
+    """What the model's predictor is given for a V2 body."""
+    return _given(tables.of_tensors(infer_request(json.dumps(body).encode(), None).arrays(), model))
+
+
+def _given(inputs):
+    return inputs.arrays[""] if "" in inputs.arrays else frame(inputs)
 
 
 def _tensor(name, datatype, data, shape=None):
@@ -102,7 +121,7 @@ def test_text_is_no_truth_value():
 def test_without_a_signature_the_order_of_the_client_stays():
     names = [f"feature {number}" for number in (2, 0, 3, 1)]
     table = table_of_instances({"instances": [dict(zip(names, range(4), strict=True))]}, NUMBERS)
-    assert list(table) == names
+    assert table.tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -181,6 +200,9 @@ def test_tensors_that_are_not_one_a_feature_are_refused_without_a_signature():
     ],
 )
 def test_predictions_become_one_tensor_with_their_shape_and_datatype(predictions, datatype, shape):
-    (tensor,) = tensors_of(predictions)
+    asked = infer_request(json.dumps({"inputs": [_tensor("x", "FP64", [1.0])]}).encode(), None)
+    body, binary = infer_answer("iris", "1", "42", {"output-0": predictions}, asked)
+    (tensor,) = json.loads(body)["outputs"]
+    assert binary is None
     assert (tensor["name"], tensor["datatype"], tensor["shape"]) == ("output-0", datatype, shape)
     assert tensor["data"] == predictions.reshape(-1).tolist()
