@@ -1,8 +1,12 @@
 import contextlib
+import time
 
 import pytest
 
-from headrace.control.rollouts import queries, rows
+from headrace.control.rollouts import actions, measurements, queries, rows
+from headrace.serving import payload_log
+from headrace.serving.gateway import SHADOW
+from headrace.serving.payload_log import PayloadWriter
 
 QUIET = ((0, 0), (0, 0))
 GOOD = ((400, 2), (800, 4))
@@ -22,6 +26,7 @@ class Fuse:
         for place, name in (
             (rows, "advance"), (rows, "finish"), (rows, "hold"), (rows, "record_windows"),
             (stage.traffic, "apply"), (stage.traffic, "counts"), (stage.servers, "stop"),
+            (measurements.Measurer, "_store"),
         ):  # fmt: skip
             monkeypatch.setattr(place, name, self._wrapped(getattr(place, name)))
 
@@ -72,3 +77,113 @@ def test_a_pass_that_dies_anywhere_is_taken_up_by_a_new_controller(stage, monkey
     counted = stage.totals(rollout).windows
     requests = [window[0][0] for window in windows][: len([w for w in counted if w.canary_n])]
     assert sum(w.canary_n for w in counted) == sum(requests)
+
+
+# The other strategies
+
+DOCUMENT = """\
+apiVersion: headrace.dev/v1alpha1
+kind: Rollout
+metadata: {name: delay}
+spec:
+  strategy: STRATEGY
+  analysis: {warmup: 0s, interval: 1s}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: rate}
+spec:
+  metrics:
+  - name: rate
+    count: 2
+    interval: 2s
+    successCondition: result[0] >= 0.95
+    provider: {prometheus: {address: "http://127.0.0.1:1", query: rate}}
+"""
+MEASURED = "{templates: [{templateName: rate}]}"
+STRATEGIES = {
+    "blueGreen": "{blueGreen: {autoPromotionEnabled: false, prePromotionAnalysis: %s, postPromotionAnalysis: %s}}"
+    .replace("%s", MEASURED),
+    "abTest": "{abTest: {sticky: {header: x-user-id}, minSamples: 1000, metric: {name: bought}}}",
+    "shadow": "{shadow: {minRequests: 100, maxDisagreement: 0.1, promote: true}}",
+}  # fmt: skip
+
+
+class Traffic:
+    """A second of what users and shadows do, for each strategy; `good` or not."""
+
+    def __init__(self, stage, good):
+        self.stage, self.good, self.second = stage, good, 0
+
+    def __call__(self, strategy):
+        self.second += 1
+        self.stage.traffic.serve("delay-00001", 400)
+        if strategy == "abTest":
+            self.stage.traffic.serve("delay-00002", 400)
+            self._log(2, 400, "", lambda i: i % 2 == 0 if self.good else i % 10 == 0)
+            self._log(1, 400, "", lambda i: i % 4 == 0)
+        if strategy == "shadow":
+            self.stage.traffic.serve("delay-00002" + SHADOW, 400)
+            self._log(1, 400, "", None)
+            self._log(2, 400, SHADOW, None, differing=0 if self.good else 200)
+
+    def _log(self, number, count, suffix, bought, differing=0):
+        home = self.stage.home
+        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+        names = [f"{self.second}-{i}" if bought is None else f"{self.second}-{number}-{i}" for i in range(count)]
+        for i, name in enumerate(names):
+            writer.add(name + suffix, int(i >= differing))
+        writer.close()
+        if bought:
+            labels = [(name, bool(bought(i))) for i, name in enumerate(names)]
+            payload_log.record_labels(home, "delay", labels, at=self.stage.clock.now())
+
+
+def _pass_anew(stage):
+    """A pass by a controller that knows nothing of the last, which may die; then what it has asked is answered."""
+    stage.revive()
+    for _ in range(2):
+        with contextlib.suppress(PassDied):
+            stage.step()
+        for future in list(stage.controller.measurer._asked.values()):
+            deadline = time.monotonic() + 10
+            while not future.done() and time.monotonic() < deadline:
+                time.sleep(0.001)
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 4, 5, 6, 7, 8, 10])
+@pytest.mark.parametrize("good", [True, False])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_goes_on_wherever_a_pass_dies(stage, monkeypatch, strategy, good, place):
+    stage.answers["rate"] = ["0.99"] if good else ["0.1"]
+    stage.stable()
+    fuse = Fuse(stage, monkeypatch, place)
+    rollout = stage.ask(DOCUMENT.replace("STRATEGY", STRATEGIES[strategy]), model="models:/m/2")
+    second = Traffic(stage, good)
+    for _ in range(12):
+        stage.clock.time += 1
+        _pass_anew(stage)
+        if stage.row(rollout).finished_at:
+            break
+        if stage.row(rollout).state == "Paused":
+            actions.promote(stage.database, rollout, actor="user:ann", reason="", at=stage.clock.now())
+        if stage.row(rollout).traffic_since is not None and strategy != "blueGreen":
+            second(strategy)
+    for _ in range(3):
+        _pass_anew(stage)
+    state = "Healthy" if good else "Degraded"
+    row = stage.row(rollout)
+    assert row.state == state, row.message
+    serves = "delay-00002" if good else "delay-00001"
+    assert (stage.service().stable, stage.traffic.weights()) == (serves, {serves: 100})
+    assert stage.traffic.mirrored() == {}
+    assert stage.traffic.routes["delay"].preview is None
+    story = stage.told(rollout)
+    assert story.count(f"rollout.{state.lower()}") == 1
+    assert story.count("rollout.judged") == len(queries.rollout_json(stage.database, rollout)["verdicts"])
+    for step in {one["step"] for one in queries.rollout_json(stage.database, rollout)["measurements"]}:
+        assert len(measurements.read(stage.database, rollout, step)["rate/rate"]) <= 2
+    # No value and no pair is counted twice.
+    for metric, most in (("bought", 400 * second.second), ("disagreement", 400 * second.second)):
+        assert stage.totals(rollout, metric).canary[0] <= most
+    assert fuse.blown

@@ -1,6 +1,6 @@
 import pytest
 
-from headrace.control.rollouts import queries, rows
+from headrace.control.rollouts import actions, controller, queries, rows
 from headrace.serving import payload_log
 from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
@@ -290,3 +290,26 @@ def test_what_it_does_is_said_in_words(stage):
     assert words == ["starting the new revision", "judging", "waiting for `headrace rollouts promote`"]
     assert queries.list_services(stage.database)[0]["rollout"] == rollout
     assert rows.active(stage.database)[0].id == rollout
+
+
+def test_between_passes_it_looks_for_what_calls_for_one(stage):
+    rollout = stage.canary("{setWeight: 5}, {pause: {}}, {setWeight: 50}")
+    stage.controller.look()
+    done = len(stage.traffic.applied)
+    stage.controller._due = float("inf")
+    for _ in range(3):
+        assert stage.controller.look() <= controller.TICK_SECONDS
+    assert len(stage.traffic.applied) == done, "nothing calls for a pass"
+    actions.abort(stage.database, rollout, actor="user:ann", reason="", at=stage.clock.now())
+    stage.controller.look()
+    assert stage.traffic.weights() == {"delay-00001": 100}
+
+
+def test_a_server_that_dies_calls_for_a_pass(stage):
+    rollout = stage.canary("{setWeight: 5}, {pause: {}}, {setWeight: 50}")
+    stage.controller.look()
+    stage.controller._due = float("inf")
+    stage.servers.dead.add("delay-00002")
+    stage.controller.look()
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.traffic.weights() == {"delay-00001": 100}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -50,10 +51,10 @@ def list_(service: str | None, limit: int, json_: bool) -> None:
 
 @command.command()
 @click.argument("rollout")
-@click.option("--watch", is_flag=True, help="Stay until it has ended; exit code 1 when it is rolled back.")
+@click.option("--watch", "-w", is_flag=True, help="Stay until it has ended; exit code 1 when it is rolled back.")
 @_json
 def show(rollout: str, watch: bool, json_: bool) -> int:
-    """One rollout: where it stands, what was counted, what was judged."""
+    """One rollout: where it stands, what was counted, what was judged. With -w live on a terminal."""
     platform = wiring.build()
     if watch:
         return follow(platform, rollout, json_=json_)
@@ -63,6 +64,28 @@ def show(rollout: str, watch: bool, json_: bool) -> int:
     else:
         tell(found)
     return 0
+
+
+@command.command()
+@click.argument("rollout")
+@_json
+def verify(rollout: str, json_: bool) -> int:
+    """Compute every stored verdict again from the stored counts; exit code 1 when one comes out otherwise."""
+    from headrace.control.rollouts.verification import verify as computed_again
+
+    found = computed_again(wiring.build().database, rollout)
+    same = all(one["same"] for one in found)
+    if json_:
+        output.as_json(found)
+        return 0 if same else 1
+    for one in found:
+        word = click.style("the same", fg="green") if one["same"] else click.style("OTHERWISE", fg="red")
+        click.echo(f"{word}  {output.coloured(one['outcome'])} ({one['kind']}, {one['at']}): {one['summary']}")
+        if not one["same"] and one["again"]:
+            click.echo(f"  now {one['again']['outcome']}: {one['again']['summary']}")
+    if not found:
+        click.echo("No verdict has moved this rollout yet.")
+    return 0 if same else 1
 
 
 @command.command()
@@ -110,7 +133,10 @@ def say_who_acts(platform: Platform) -> None:
 
 
 def follow(platform: Platform, rollout_id: str, *, json_: bool) -> int:
-    """Print each change until the rollout has ended; exit code 0 when it is healthy, 1 when not."""
+    """Show a rollout until it has ended; exit code 0 when it is healthy, 1 when not. Live on a terminal, else a line
+    for each change."""
+    if sys.stdout.isatty() and not json_:
+        return _follow_live(platform, rollout_id)
     last = ""
     while True:
         found = queries.rollout_json(platform.database, rollout_id)
@@ -125,6 +151,18 @@ def follow(platform: Platform, rollout_id: str, *, json_: bool) -> int:
         output.as_json(found)
     elif found["message"]:
         click.echo(f"  {found['message']}")
+    return 0 if found["state"] == "Healthy" else 1
+
+
+def _follow_live(platform: Platform, rollout_id: str) -> int:
+    from rich.console import Console
+
+    from headrace.cli import live
+
+    def read() -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        return queries.rollout_json(platform.database, rollout_id), queries.windows_json(platform.database, rollout_id)
+
+    found = live.watch(read, Console())
     return 0 if found["state"] == "Healthy" else 1
 
 
@@ -155,6 +193,20 @@ def tell(found: dict[str, Any]) -> None:
             ],
             empty="",
         )  # fmt: skip
+    if found["measurements"]:
+        click.echo()
+        output.table(
+            ["measured", "template", "phase", "value", "message"],
+            [
+                (one["metric"], one["template"], one["phase"], _value(one["value"]), one["message"][:60])
+                for one in found["measurements"]
+            ],
+            empty="",
+        )
     for verdict in found["verdicts"]:
         head = f"{output.coloured(verdict['outcome'])} at {verdict['weight']} %"
         click.echo(f"\n{head}: {verdict['summary']}")
+
+
+def _value(value: Any) -> str:
+    return "-" if value is None else value if isinstance(value, str) else f"[{', '.join(value)}]"

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 _TOKENS = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+)|(?P<text>\"[^\"]*\"|'[^']*')|(?P<name>[A-Za-z_]\w*)"
-    r"|(?P<sign>\|\||&&|==|!=|<=|>=|[-+*/%<>!?:()\[\],.#{}]))"
+    r"|(?P<sign>\|\||&&|==|!=|<=|>=|[-+*/%<>!?:()\[\],#{}]))"
 )
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b,
@@ -33,6 +34,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }  # fmt: skip
 _QUANTIFIERS: dict[str, Callable[[Any], bool]] = {"all": all, "any": any, "none": lambda values: not any(values)}
 _DEEPEST = 50
+_LONGEST = 2000
 _Node = Callable[[dict[str, Any]], Any]
 
 
@@ -87,17 +89,26 @@ class _Parser:
             raise ConditionError(f"{self.text}: {self.tokens[self.at]!r} is not expected here")
         return node
 
-    def choice(self) -> _Node:
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """One level down. Raises ConditionError where no person would write on."""
         self.depth += 1
         if self.depth > _DEEPEST:
-            raise ConditionError(f"{self.text}: nested too deep")
+            raise ConditionError(f"{self.text[:50]}: nested too deep")
+        yield
+        self.depth -= 1
+
+    def choice(self) -> _Node:
+        with self.deeper():
+            return self.chosen()
+
+    def chosen(self) -> _Node:
         condition = self.either()
         if self.took("?"):
             then = self.choice()
             self.need(":")
             other = self.choice()
             condition = _chosen(condition, then, other)
-        self.depth -= 1
         return condition
 
     def either(self) -> _Node:
@@ -114,7 +125,8 @@ class _Parser:
 
     def negation(self) -> _Node:
         if self.took("not"):
-            node = self.negation()
+            with self.deeper():
+                node = self.negation()
             return lambda env: not _truth(node(env))
         return self.comparison()
 
@@ -138,10 +150,12 @@ class _Parser:
 
     def unary(self) -> _Node:
         if self.took("-"):
-            node = self.unary()
+            with self.deeper():
+                node = self.unary()
             return lambda env: -node(env)
         if self.took("!"):
-            node = self.unary()
+            with self.deeper():
+                node = self.unary()
             return lambda env: not _truth(node(env))
         return self.indexed()
 
@@ -218,10 +232,12 @@ class _Parser:
 def _tokens(text: str) -> Sequence[str]:
     found, position = [], 0
     text = text.rstrip()
+    if len(text) > _LONGEST:
+        raise ConditionError(f"{text[:50]}…: longer than {_LONGEST} characters")
     while position < len(text):
         token = _TOKENS.match(text, position)
         if token is None:
-            raise ConditionError(f"{text}: {text[position:].strip()[:10]!r} cannot be read")
+            raise ConditionError(f"{text}: {text[position:].strip()[:1]!r} cannot be read")
         found.append(token[0].strip())
         position = token.end()
     return found

@@ -144,7 +144,7 @@ async def _loops(
 ) -> None:
     """Everything that repeats, side by side, until `stop`."""
     passes: dict[str, Callable[[], float]] = {
-        "rollouts": controller.one_pass,
+        "rollouts": controller.look,
         "triggers": platform.triggers().one_pass,
         "recurring runs": platform.recurring().one_pass,
         "deleted runs": platform.deleted_runs().one_pass,

@@ -6,6 +6,7 @@ weights stay in force meanwhile. Every strategy is a list of steps, and each kin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from headrace.clock import Clock
@@ -22,6 +23,7 @@ from headrace.store.database import Database
 
 BUSY_SECONDS = 0.2
 IDLE_SECONDS = 0.5
+TICK_SECONDS = 0.05
 
 
 class RolloutController:
@@ -43,6 +45,29 @@ class RolloutController:
         self.servers = servers
         self.evidence = evidence
         self.measurer = Measurer(database, query)
+        self._due = 0.0
+        self._standing: list[tuple[object, ...]] = []
+
+    def look(self) -> float:
+        """A pass when it is time for one, or when something calls for it: a person's word, or a server that died.
+
+        Returns the seconds after which to look again. To look costs next to nothing, so that is soon.
+        """
+        started = time.monotonic()
+        if started >= self._due or self._standing != self._stand() or self._somebody_died():
+            self._due = started + self.one_pass()
+            self._standing = self._stand()
+        return max(min(TICK_SECONDS, self._due - time.monotonic()), 0.0)
+
+    def _stand(self) -> list[tuple[object, ...]]:
+        """Where the unfinished rollouts stand: what a command of another process changes."""
+        found = self.database.query(
+            "SELECT id, state, step, paused_by FROM rollout WHERE state IN ('Progressing', 'Paused')"
+        )
+        return [tuple(row) for row in found]
+
+    def _somebody_died(self) -> bool:
+        return any(self._has_died(row) for row in rows.active(self.database))
 
     def one_pass(self) -> float:
         """Take every rollout one step further; returns the seconds after which to look again."""
@@ -70,13 +95,15 @@ class RolloutController:
 
         When both are gone, the machine or a person has ended them, and that says nothing of the new one.
         """
-        for row in rows.active(self.database):
-            if row.traffic_since is None or row.from_revision is None:
-                continue
-            if self.servers.died(row.to_revision) and not self.servers.died(row.from_revision):
-                message = f"the server of {row.to_revision} died while it had traffic"
-                now = self.clock.now()
-                rows.finish(self.database, row, "Degraded", message=message, at=now, data={"weight": row.weight})
+        for row in filter(self._has_died, rows.active(self.database)):
+            message = f"the server of {row.to_revision} died while it had traffic"
+            now = self.clock.now()
+            rows.finish(self.database, row, "Degraded", message=message, at=now, data={"weight": row.weight})
+
+    def _has_died(self, row: RolloutRow) -> bool:
+        if row.traffic_since is None or row.from_revision is None:
+            return False
+        return self.servers.died(row.to_revision) and not self.servers.died(row.from_revision)
 
     def _reconcile(self, row: RolloutRow, target: Revision) -> bool:
         """One step of one rollout; whether its row has changed."""

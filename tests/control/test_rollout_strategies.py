@@ -1,0 +1,357 @@
+"""blueGreen, abTest, shadow, sticky canaries and the watch, walked by a real controller over real rows."""
+
+import pytest
+
+from headrace.control.rollouts import actions, queries, rows
+from headrace.control.rollouts.verification import verify
+from headrace.serving import payload_log
+from headrace.serving.gateway import SHADOW
+from headrace.serving.payload_log import PayloadWriter
+from headrace.store import events
+
+HEAD = "apiVersion: headrace.dev/v1alpha1\nkind: Rollout\nmetadata: {name: delay}\n"
+ANALYSIS = "  analysis: {interval: 1s, warmup: 0s, maxDuration: 60s}\n"
+
+
+def _document(strategy, more=ANALYSIS):
+    return f"{HEAD}spec:\n  strategy: {strategy}\n{more}"
+
+
+@pytest.fixture
+def start(stage):
+    """A second revision by a strategy; the first one serves."""
+
+    def start(strategy, more=ANALYSIS):
+        stage.stable()
+        rollout = stage.ask(_document(strategy, more), model="models:/m/2")
+        stage.step()
+        return rollout
+
+    return start
+
+
+@pytest.fixture
+def predicted(stage, home):
+    """Log predictions of revisions, and give them labels: {number: (value, label) of each}."""
+
+    def log(made, suffix="", at=None):
+        labels = []
+        for number, pairs in made.items():
+            writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+            for i, (value, label) in enumerate(pairs):
+                name = f"{log.calls}-{i}" if suffix is None else f"{log.calls}-{number}-{i}"
+                writer.add(name + (SHADOW if suffix is None and number == 2 else ""), value)
+                if label is not None:
+                    labels.append((name, label))
+            writer.close()
+        payload_log.record_labels(home, "delay", labels, at=stage.clock.now())
+        log.calls += 1
+
+    log.calls = 0
+    return log
+
+
+# blueGreen
+
+
+def test_a_preview_waits_beside_the_stable_revision_until_a_person_promotes_it(stage, start):
+    rollout = start("{blueGreen: {autoPromotionEnabled: false}}")
+    stage.step(10_000)
+    assert stage.row(rollout).state == "Paused"
+    assert stage.traffic.weights() == {"delay-00001": 100, "delay-00002": 0}
+    assert stage.traffic.routes["delay"].preview.revision_id == "delay-00002"
+    actions.promote(stage.database, rollout, actor="user:ann", reason="", at=stage.clock.now())
+    stage.step()
+    assert stage.traffic.weights() == {"delay-00001": 0, "delay-00002": 100}
+    stage.step()
+    assert (stage.row(rollout).state, stage.service().stable) == ("Healthy", "delay-00002")
+    assert stage.traffic.weights() == {"delay-00002": 100}
+    assert stage.traffic.routes["delay"].preview is None
+    assert {r.id for r in stage.servers.running()} == {"delay-00001", "delay-00002"}
+
+
+def test_a_preview_is_promoted_by_itself_after_its_seconds(stage, start):
+    rollout = start("{blueGreen: {autoPromotionSeconds: 30}}")
+    stage.step(29)
+    assert stage.traffic.weights()["delay-00002"] == 0
+    stage.step(1)
+    stage.step()
+    stage.step()
+    assert stage.row(rollout).state == "Healthy"
+
+
+def test_without_more_a_blue_green_rollout_switches_at_once(stage, start):
+    rollout = start("{blueGreen: {}}")
+    stage.step()
+    stage.step()
+    assert stage.row(rollout).state == "Healthy"
+    assert [a for a in stage.traffic.applied if 0 < a.get("delay-00002", 0) < 100] == []
+
+
+def test_after_the_switch_an_abort_gives_the_traffic_back(stage, start):
+    rollout = start("{blueGreen: {autoPromotionEnabled: false}}")
+    actions.promote(stage.database, rollout, actor="user:ann", reason="", at=stage.clock.now())
+    stage.step()
+    assert stage.row(rollout).weight == 100
+    actions.abort(stage.database, rollout, actor="user:ann", reason="no", at=stage.clock.now())
+    stage.step()
+    assert stage.traffic.weights() == {"delay-00001": 100}
+
+
+# A server that dies
+
+
+def test_a_new_revision_whose_server_dies_with_traffic_fails_at_once(stage):
+    rollout = stage.canary()
+    stage.servers.dead.add("delay-00002")
+    stage.step()
+    row = stage.row(rollout)
+    assert (row.state, row.message) == ("Degraded", "the server of delay-00002 died while it had traffic")
+    assert stage.traffic.weights() == {"delay-00001": 100}
+
+
+def test_when_both_servers_are_gone_it_says_nothing_of_the_new_one(stage):
+    rollout = stage.canary()
+    stage.servers.dead.update({"delay-00001", "delay-00002"})
+    stage.step()
+    assert stage.row(rollout).state == "Progressing"
+
+
+def test_a_new_revision_that_dies_before_it_has_traffic_is_started_again(stage):
+    stage.stable()
+    rollout = stage.request()
+    stage.servers.states["delay-00002"] = "starting"
+    stage.servers.dead.add("delay-00002")
+    stage.step()
+    assert stage.row(rollout).state == "Progressing"
+
+
+# abTest
+
+BY_USER = "sticky: {header: x-user-id}, weight: 50"
+TEST = "{abTest: {%s, %s, metric: {name: purchase, %s}, onInconclusive: rollback}}"
+
+
+def _ab(who=BY_USER, end="minSamples: 300", metric="kind: conversion"):
+    return TEST % (who, end, metric)
+
+
+def _bought(rate, requests=400):
+    return [(1, int(i % 100 < rate * 100)) for i in range(requests)]
+
+
+def _test_over(stage, predicted, made):
+    """Values come in four windows."""
+    for _ in range(4):
+        predicted({number: pairs[: len(pairs) // 4] for number, pairs in made.items()})
+        stage.traffic.serve("delay-00001", 100)
+        stage.traffic.serve("delay-00002", 100)
+        stage.step(1)
+    for _ in range(3):
+        stage.step(1)
+
+
+def test_a_revision_that_sells_more_is_promoted_when_the_test_ends(stage, start, predicted):
+    rollout = start(_ab())
+    assert stage.traffic.weights() == {"delay-00001": 50, "delay-00002": 50}
+    assert stage.traffic.routes["delay"].sticky.header == "x-user-id"
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.1, 800), 2: _bought(0.4, 800)})
+    assert stage.row(rollout).state == "Healthy"
+    (verdict,) = queries.rollout_json(stage.database, rollout)["verdicts"]
+    assert (verdict["kind"], verdict["outcome"]) == ("test", "passed")
+    assert verdict["summary"].endswith("the new revision is better")
+    assert [one["same"] for one in verify(stage.database, rollout)] == [True]
+    assert verdict["evidence"]["test"]["canary"]["rate"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_revision_that_sells_less_is_rolled_back_before_the_test_ends(stage, start, predicted):
+    rollout = start(_ab(end="duration: 14d"))
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.4, 800), 2: _bought(0.1, 800)})
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.row(rollout).message.endswith("the new revision is worse")
+
+
+def test_where_less_is_better_less_is_promoted(stage, start, predicted):
+    rollout = start(_ab(metric="kind: conversion, higherIsBetter: false"))
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.4, 800), 2: _bought(0.1, 800)})
+    assert stage.row(rollout).state == "Healthy"
+
+
+def test_a_difference_below_the_smallest_that_matters_is_none(stage, start, predicted):
+    rollout = start(_ab(metric="minEffect: 0.9"))
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.1, 1600), 2: _bought(0.4, 1600)})
+    assert stage.row(rollout).state == "Degraded", "onInconclusive: rollback"
+
+
+def test_a_winner_is_not_promoted_before_the_test_ends(stage, start, predicted):
+    rollout = start(_ab(end="duration: 1h"))
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.1, 800), 2: _bought(0.4, 800)})
+    assert stage.row(rollout).state == "Progressing"
+    stage.step(3600)
+    stage.step(1)
+    assert stage.row(rollout).state == "Healthy"
+
+
+@pytest.mark.parametrize(("choice", "state"), [("rollback", "Degraded"), ("promote", "Healthy"), ("hold", "Paused")])
+def test_what_a_test_without_a_winner_leads_to_is_the_documents_choice(stage, start, predicted, choice, state):
+    rollout = start(_ab().replace("onInconclusive: rollback", f"onInconclusive: {choice}"))
+    stage.step(1)
+    _test_over(stage, predicted, {1: _bought(0.2, 1600), 2: _bought(0.2, 1600)})
+    assert stage.row(rollout).state == state
+    assert "not shown to differ" in queries.rollout_json(stage.database, rollout)["latest_verdict"]["summary"]
+
+
+def test_errors_end_an_a_b_test_too(stage, start):
+    rollout = start(_ab())
+    stage.step(1)
+    stage.window((40, 20), (760, 0))
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.row(rollout).message.startswith("errors:")
+
+
+def test_who_matches_gets_the_new_revision_while_the_test_runs(stage, start):
+    start(_ab("match: [{headerName: x-group, headerValue: {exact: b}}]"))
+    assert stage.traffic.weights() == {"delay-00001": 100, "delay-00002": 0}
+    (match,) = stage.traffic.routes["delay"].matches
+    assert (match.header, match.how, match.value) == ("x-group", "exact", "b")
+
+
+def test_a_mean_is_tested_by_its_sums(stage, start, predicted):
+    pytest.importorskip("headrace.quality.analysis.means")
+    rollout = start(_ab(metric="kind: mean"))
+    stage.step(1)
+    spent = {1: [(1, 10.0 + i % 5) for i in range(1600)], 2: [(1, 20.0 + i % 5) for i in range(1600)]}
+    _test_over(stage, predicted, spent)
+    assert stage.row(rollout).state == "Healthy"
+
+
+# shadow
+
+SHADOW_STRATEGY = "{shadow: {percent: 50, minRequests: 100, maxDisagreement: 0.1, promote: %s}}"
+
+
+def _shadowed(stage, predicted, differing, pairs=400, bad=0):
+    stage.step(1)
+    for _ in range(3):
+        predicted({1: [(1, None)] * pairs, 2: [(int(i >= differing), None) for i in range(pairs)]}, suffix=None)
+        stage.traffic.serve("delay-00001", 2 * pairs)
+        stage.traffic.serve("delay-00002" + SHADOW, pairs, bad=bad)
+        stage.step(1)
+    stage.step(1)
+
+
+def test_a_shadow_gets_copies_and_no_traffic(stage, start):
+    rollout = start(SHADOW_STRATEGY % "true")
+    assert stage.traffic.weights() == {"delay-00001": 100}
+    assert stage.traffic.mirrored() == {"delay-00002": 50}
+    assert queries.doing(stage.row(rollout)) == "starting the new revision" or stage.row(rollout).step == 1
+
+
+@pytest.mark.parametrize(("promote", "serves"), [("true", "delay-00002"), ("false", "delay-00001")])
+def test_a_shadow_that_agrees_passes(stage, start, predicted, promote, serves):
+    rollout = start(SHADOW_STRATEGY % promote)
+    _shadowed(stage, predicted, differing=4)
+    row = stage.row(rollout)
+    assert (row.state, row.weight) == ("Healthy", 100 if promote == "true" else 0)
+    assert stage.service().stable == serves
+    assert stage.traffic.weights() == {serves: 100}
+    assert stage.traffic.mirrored() == {}
+    (verdict,) = queries.rollout_json(stage.database, rollout)["verdicts"]
+    assert verdict["outcome"] == "passed"
+    assert "disagreement: 4 of 400 answers differ (1.0%)" in verdict["summary"]
+    assert [one["same"] for one in verify(stage.database, rollout)] == [True]
+
+
+def test_a_shadow_that_disagrees_fails(stage, start, predicted):
+    rollout = start(SHADOW_STRATEGY % "true")
+    _shadowed(stage, predicted, differing=100)
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.row(rollout).message.startswith("disagreement: 100 of 400 answers differ (25.0%)")
+
+
+def test_a_shadow_that_fails_requests_fails(stage, start, predicted):
+    rollout = start(SHADOW_STRATEGY % "true")
+    _shadowed(stage, predicted, differing=0, bad=100)
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.row(rollout).message.startswith("errors: 100 of 400 canary requests failed")
+
+
+# sticky
+
+
+def test_a_sticky_canary_keeps_users_only_while_it_runs(stage, start):
+    start("{canary: {sticky: {cookie: hr-user}, steps: [{setWeight: 5}, {pause: {}}]}}")
+    assert stage.traffic.routes["delay"].sticky.cookie == "hr-user"
+    actions.rollback(stage.database, "delay", actor="user:ann", reason="", at=stage.clock.now())
+    stage.step()
+    assert stage.traffic.routes["delay"].sticky is None
+
+
+# watch
+
+WATCH = "{canary: {scaleDownDelaySeconds: 1, steps: [{setWeight: 50}, {pause: {duration: 5s}}]}}"
+WATCHED = ANALYSIS + "  watch: {duration: 60s}\n"
+
+
+@pytest.fixture
+def promoted(stage, start, monkeypatch):
+    """A revision that was promoted and is watched; its predictions are logged in the time of the stage's clock."""
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    rollout = start(WATCH, WATCHED)
+    stage.step(1)
+    return rollout
+
+
+def test_late_labels_roll_a_promoted_revision_back(stage, promoted, predicted, home):
+    predicted({1: [(1, None)] * 400, 2: [(1, None)] * 400})
+    stage.step(4)
+    stage.step(1)
+    stage.step(1)
+    assert stage.row(promoted).state == "Healthy"
+    assert queries.doing(stage.row(promoted)) == "watching late labels"
+    # What is predicted after the promotion has nobody to be compared with.
+    stage.step(1)
+    predicted({2: [(1, 0)] * 500})
+    stage.step(1)
+    assert stage.row(promoted).state == "Healthy"
+    assert {r.id for r in stage.servers.running()} == {"delay-00001", "delay-00002"}, "it may be wanted back"
+    labels = [(f"0-{n}-{i}", 0 if i < (200 if n == 2 else 20) else 1) for n in (1, 2) for i in range(400)]
+    payload_log.record_labels(home, "delay", labels, at=stage.clock.now())
+    stage.step(1)
+    row = stage.row(promoted)
+    assert (row.state, row.watch_until) == ("Degraded", None)
+    assert row.message.startswith("labels: 200 of 400 canary requests were wrong (50.0%)")
+    stage.step()
+    assert stage.traffic.weights() == {"delay-00001": 100}
+    assert stage.service().stable == "delay-00001"
+    (verdict,) = [v for v in queries.rollout_json(stage.database, promoted)["verdicts"] if v["kind"] == "watch"]
+    assert verdict["outcome"] == "failed"
+    assert all(one["same"] for one in verify(stage.database, promoted))
+    newest = queries.list_rollouts(stage.database)[0]
+    assert (newest["actor"], newest["reason"]) == (rows.ACTOR, row.message)
+    assert stage.told(promoted)[-2:] == ["rollout.judged", "rollout.degraded"]
+
+
+def test_a_watch_ends_after_its_time(stage, promoted):
+    stage.step(4)
+    stage.step(1)
+    stage.step(30)
+    assert stage.row(promoted).watch_until is not None
+    stage.step(31)
+    stage.step(1)
+    assert (stage.row(promoted).state, stage.row(promoted).watch_until) == ("Healthy", None)
+    assert {r.id for r in stage.servers.running()} == {"delay-00002"}
+    assert len(events.read(stage.database, kinds=["rollout.watched"])) == 1
+
+
+def test_a_watch_ends_when_another_revision_is_on_its_way(stage, promoted):
+    stage.step(4)
+    stage.step(1)
+    stage.request("{setWeight: 5}, {pause: {}}", model="models:/m/3")
+    stage.step(1)
+    assert stage.row(promoted).watch_until is None
