@@ -58,6 +58,7 @@ class Revision:
     message: str
     created_at: float
     updated_at: float
+    grpc_port: int | None = None
 
 
 def create(
@@ -199,17 +200,9 @@ class RevisionServers:
         return revision
 
     def _start(self, revision: Revision, *, again: bool) -> Revision:
-        port = free_port()
+        port, grpc_port = free_port(), free_port()
         settings = revision.settings
-        command = [
-            sys.executable, "-P", "-W", "ignore", "-m", _RUNTIME,
-            "--name", settings.get("model_name") or revision.service,
-            "--revision", revision.id,
-            "--model-path", revision.model_path,
-            "--port", str(port),
-            "--payload-log", str(payload_log.path(self.home, revision.service)),
-            "--threads", str(settings.get("threads", 1)),
-        ]  # fmt: skip
+        command = _command(revision, port, grpc_port, payload_log.path(self.home, revision.service))
         with self._log(revision).open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -219,9 +212,9 @@ class RevisionServers:
         born = created(process.pid)
         with self.database.transaction() as connection:
             connection.execute(
-                "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, starts = CASE state"
+                "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, grpc_port = ?, starts = CASE state"
                 " WHEN 'stopped' THEN 1 ELSE starts * ? + 1 END, updated_at = ? WHERE id = ?",
-                (process.pid, born, port, int(again), self.clock.now(), revision.id),
+                (process.pid, born, port, grpc_port, int(again), self.clock.now(), revision.id),
             )
             events.append(
                 connection, at=self.clock.now(), actor=_ACTOR, kind="revision.started",
@@ -257,6 +250,35 @@ class RevisionServers:
         except FileNotFoundError:
             lines = []
         return "its server died: " + ("; ".join(lines[-3:]) or "no word in its log")
+
+
+def _command(revision: Revision, port: int, grpc_port: int, log: Path) -> list[str]:
+    """The command line of a revision's model server."""
+    settings = revision.settings
+    # A model that MLflow has saved says itself what it is.
+    saved = (Path(revision.model_path) / "MLmodel").is_file()
+    given: dict[str, Any] = {
+        "name": settings.get("model_name") or revision.service,
+        "revision": revision.id,
+        "model-path": revision.model_path,
+        "format": "" if saved or settings.get("model_format") == "python" else settings.get("model_format"),
+        "model-class": settings.get("model_class"),
+        "transformer": settings.get("transformer"),
+        "port": port,
+        "grpc-port": grpc_port,
+        "payload-log": log,
+        "payload-mode": settings.get("logged"),
+        "payload-sample": settings.get("sample"),
+        "threads": settings.get("threads", 1),
+        "workers": settings.get("workers"),
+        "max-concurrency": settings.get("concurrency"),
+        "batch-size": settings.get("batch_size"),
+        "batch-delay-ms": settings.get("batch_delay_ms"),
+    }
+    options = [
+        word for name, value in given.items() if value not in (None, "", 0) for word in (f"--{name}", str(value))
+    ]
+    return [sys.executable, "-P", "-W", "ignore", "-m", _RUNTIME, *options]
 
 
 def _healthy(port: int | None) -> bool:

@@ -46,4 +46,4 @@ def _route(service: Service, row: RolloutRow | None, revisions: Mapping[str, Rev
 def _arm(revision: Revision, weight: int, name: str) -> Arm:
     assert revision.port is not None
     # A server that speaks gRPC says so in its revision; one that does not has no such port.
-    return Arm(revision.id, revision.port, weight, getattr(revision, "grpc_port", None), name)
+    return Arm(revision.id, revision.port, weight, revision.grpc_port, name)

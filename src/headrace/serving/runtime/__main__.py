@@ -33,6 +33,9 @@ def options() -> argparse.ArgumentParser:
     add("--grpc-port", type=int, help="answer the V2 protocol over gRPC here")
     add("--host", default="127.0.0.1")
     add("--payload-log", type=Path, help="the SQLite file that predictions are noted in")
+    add("--payload-mode", default="", choices=["", "all", "request", "response"],
+        help="also keep whole requests, answers or both, in Parquet files beside it")  # fmt: skip
+    add("--payload-sample", type=_amount, default=1.0, metavar="SHARE", help="of what share of the requests (1)")
     add("--threads", type=_count, default=1, help="threads of a prediction (1)")
     add("--workers", type=_count, default=1, help="processes that share the model and the port (1)")
     add("--batch-size", type=_count, help="put waiting requests together up to so many rows; 1: never "
@@ -127,11 +130,16 @@ def _warm(model: Model, path: Path) -> tuple[str, float]:
 
 def _work(server: ModelServer, listener: Any, asked: argparse.Namespace, parent: int) -> None:
     """Serve in this process: what has threads is made here, after any fork."""
+    from headrace.serving.payload_files import PayloadFiles
     from headrace.serving.payload_log import PayloadWriter
     from headrace.serving.runtime.serve import serve
 
     if asked.payload_log:
-        server.served.payloads = PayloadWriter(asked.payload_log, asked.revision)
+        files = None
+        if asked.payload_mode:
+            folder = asked.payload_log.with_suffix("")
+            files = PayloadFiles(folder, mode=asked.payload_mode, sample=asked.payload_sample)
+        server.served.payloads = PayloadWriter(asked.payload_log, asked.revision, files)
     if asked.grpc_port:
         from headrace.serving.runtime.grpc_service import GrpcServer
 

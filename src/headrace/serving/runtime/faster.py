@@ -238,7 +238,7 @@ def problem_of(folder: Path, record: Mapping[str, Any]) -> str:
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
-        return "ONNX Runtime is not installed: pip install 'headrace[onnx]'"
+        return "ONNX Runtime is not installed: pip install onnxruntime"
     return ""
 
 

@@ -25,7 +25,7 @@ try:
 except ImportError as error:
     raise HeadraceError(
         f"--grpc-port needs grpcio, which cannot be imported: {error}",
-        remedy="pip install grpcio, or pip install 'headrace[grpc]'.",
+        remedy="pip install grpcio.",
     ) from error
 
 SERVICE = "inference.GRPCInferenceService"
