@@ -231,8 +231,9 @@ class Running:
                     return
             except httpx.HTTPError:
                 time.sleep(0.05)
-        self.process.kill()
-        raise AssertionError(f"the server does not start:\n{self.words()}")
+        words = self.words()
+        self.end()
+        raise AssertionError(f"the server does not start:\n{words}")
 
     def words(self):
         """What it wrote."""

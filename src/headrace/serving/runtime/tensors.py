@@ -67,9 +67,12 @@ def from_list(name: str, datatype: str, shape: list[int], data: Any) -> Any:
 def flattened(name: str, data: list[Any]) -> list[Any]:
     """Nested lists as one; at most 32 deep. Raises BadRequest."""
     for _ in range(32):
-        if not any(isinstance(value, list) for value in data):
+        lists = sum(isinstance(value, list) for value in data)
+        if not lists:
             return data
-        data = [one for value in data for one in (value if isinstance(value, list) else [value])]
+        if lists != len(data):
+            raise BadRequest(f"Input {name} has lists beside values in its data")
+        data = [one for value in data for one in value]
     raise BadRequest(f"Input {name} has its data in lists that are too deep")
 
 
