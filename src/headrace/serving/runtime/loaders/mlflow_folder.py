@@ -165,15 +165,11 @@ def _xgboost(path: Path, told: dict[str, Any], threads: int) -> Model:
 def _lightgbm(path: Path, told: dict[str, Any], threads: int) -> Model:
     plain_files.library("lightgbm")
     file = _file(path, told, "lightgbm", "data")
-    if file.suffix != ".pkl":
+    if file.suffix not in (".pkl", ".skops"):
         return _signed(plain_files.lightgbm_model(file, threads), _signature(path, told), "lightgbm_mlflow")
-    with plain_files.told_of(file):
-        import cloudpickle
-
-        plain_files.warn_of_code(file)
-        with file.open("rb") as stream:
-            estimator = cloudpickle.load(stream)
-        estimator.set_params(n_jobs=threads)
+    flavor = told["flavors"]["lightgbm"]
+    estimator = _unpickle(file, {"serialization_format": "pickle"} if file.suffix == ".pkl" else flavor)
+    estimator.set_params(n_jobs=threads)
     return of_estimator(estimator, _signature(path, told), "lightgbm_mlflow")
 
 

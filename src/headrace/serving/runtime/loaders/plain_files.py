@@ -99,7 +99,8 @@ def xgboost_model(file: Path, threads: int) -> Model:
     xgboost = library("xgboost")
     with told_of(file):
         booster = xgboost.Booster({"nthread": threads})
-        booster.load_model(file)
+        # Of a name that says nothing of the format, the content does.
+        booster.load_model(bytearray(file.read_bytes()) if file.suffix == ".bst" else file)
         predictor = Booster(booster)
     return Model(predictor, (), (), inputs_of(predictor), "matrix", "xgboost", True)
 
