@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 KILLS ?= 200
+DURATION ?= 300
+RATE ?= 200
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 
 # A clone's folder of compiled pipelines, and the folder that says what each must give.
@@ -12,7 +14,7 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean
+.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
@@ -21,6 +23,7 @@ help:
 	@echo "make conformance-sdk   the KFP SDK's own tests of local execution, run by Headrace"
 	@echo "make conformance-serving   KServe's and Triton's own clients against the model server"
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
+	@echo "make load    live traffic while rollouts move and processes are killed; DURATION=300 seconds, RATE=200 a second"
 	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
@@ -50,6 +53,9 @@ conformance-serving: setup
 
 crash: setup
 	PYTHONPATH=tests $(BIN)/python -m crash --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+load: setup
+	PYTHONPATH=tests $(BIN)/python -m load --duration $(DURATION) --rate $(RATE)
 
 bench-runs: setup
 	$(BIN)/python -m bench $(BENCH)
