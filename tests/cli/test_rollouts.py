@@ -118,6 +118,7 @@ def test_what_is_shown_has_weights_counts_evidence_and_the_verdict(headrace, jud
     rollout, _ = judged
     with headrace.database() as database:
         found, windows = queries.rollout_json(database, rollout), queries.windows_json(database, rollout)
+        assert queries.windows_json(database, rollout, newest=3) == windows[-3:]
     console = Console(file=io.StringIO(), width=140, force_terminal=False)
     console.print(live.view(found, windows))
     text = console.file.getvalue()

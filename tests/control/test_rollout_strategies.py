@@ -281,6 +281,13 @@ def test_a_shadow_that_fails_requests_fails(stage, start, predicted):
     assert stage.row(rollout).message.startswith("errors: 100 of 400 canary requests failed")
 
 
+def test_a_first_revision_has_nobody_to_be_the_shadow_of(stage):
+    rollout = stage.ask(_document(SHADOW_STRATEGY % "false"))
+    stage.step()
+    assert (stage.row(rollout).state, stage.service().stable) == ("Healthy", "delay-00001")
+    assert stage.traffic.weights() == {"delay-00001": 100}
+
+
 # sticky
 
 

@@ -160,7 +160,8 @@ def _follow_live(platform: Platform, rollout_id: str) -> int:
     from headrace.cli import live
 
     def read() -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        return queries.rollout_json(platform.database, rollout_id), queries.windows_json(platform.database, rollout_id)
+        windows = queries.windows_json(platform.database, rollout_id, newest=live.WIDTH)
+        return queries.rollout_json(platform.database, rollout_id), windows
 
     found = live.watch(read, Console())
     return 0 if found["state"] == "Healthy" else 1

@@ -120,8 +120,10 @@ class RolloutController:
             return False
         step = row.current
         if step is None:
-            serves = row.document.shadow is None or row.document.shadow.promote
-            return rows.finish(self.database, row, "Healthy", at=now, serves=serves)
+            shadow = row.document.shadow if row.from_revision is not None else None
+            serves = shadow is None or shadow.promote
+            message = "" if serves else "the shadow has passed; the document does not promote it"
+            return rows.finish(self.database, row, "Healthy", at=now, serves=serves, message=message)
         return self._take(row, step, verdict, now)
 
     def _degrade(self, row: RolloutRow, verdict: Verdict, kind: str, now: float) -> bool:

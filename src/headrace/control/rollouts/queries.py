@@ -94,8 +94,10 @@ def _measurements(database: Database, rollout_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
+def windows_json(database: Database, rollout_id: str, newest: int | None = None) -> list[dict[str, Any]]:
     """What was counted, window by window in the order of time, with the e-value of all windows of its metric so far.
+
+    `newest` tells only the last so many of each metric.
 
     The test of a metric fails when its e-value reaches `limit`; None where another test is made of the counts. Raises
     NotFoundError.
@@ -109,10 +111,14 @@ def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
         **_limits(analysis.alpha, analysis.metrics),
     }
     seen: dict[str, list[Window]] = {}
+    left = _numbers(database, row.id)
     told = []
     for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
         window = Window(one["canary_n"], one["canary_x"], one["stable_n"], one["stable_x"])
         seen.setdefault(one["metric"], []).append(window)
+        left[one["metric"]] -= 1
+        if newest is not None and left[one["metric"]] >= newest:
+            continue
         told.append(
             {
                 "metric": one["metric"],
@@ -126,15 +132,16 @@ def windows_json(database: Database, rollout_id: str) -> list[dict[str, Any]]:
     return told
 
 
+def _numbers(database: Database, rollout_id: str) -> dict[str, int]:
+    """How many windows each metric has."""
+    sql = "SELECT metric, count(*) AS n FROM rollout_window WHERE rollout_id = ? GROUP BY metric"
+    return {one["metric"]: one["n"] for one in database.query(sql, (rollout_id,))}
+
+
 def _limits(alpha: float, metrics: Sequence[Metric]) -> dict[str, float]:
     """The e-value at which each metric fails: its share of alpha, turned over."""
     total = sum(metric.weight for metric in metrics)
     return {metric.name: total / (alpha * metric.weight) for metric in metrics}
-
-
-def sentence(row: rows.RolloutRow) -> str:
-    """What the newest verdict says; "" before the first."""
-    return str(row.verdict["summary"]) if row.verdict else ""
 
 
 def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
