@@ -14,7 +14,7 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load
+.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
@@ -25,6 +25,7 @@ help:
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
 	@echo "make load    live traffic while rollouts move and processes are killed; DURATION=300 seconds, RATE=200 a second"
 	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
+	@echo "make analysis-sim   thousands of simulated rollouts, judged: docs/statistics.md; QUICK=1 for a look, which writes nothing"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
 	@echo "make serve   the server, on the project in this folder"
@@ -59,6 +60,9 @@ load: setup
 
 bench-runs: setup
 	$(BIN)/python -m bench $(BENCH)
+
+analysis-sim: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.analysis $(if $(QUICK),--quick)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -41,6 +41,13 @@ def test_no_data_is_inconclusive_and_never_failed():
     assert verdict.evidence["metrics"][0]["e_value"] == 1.0
 
 
+@pytest.mark.parametrize("window", [Window(0, 0, 10_000, 5_000), Window(10_000, 5_000, 0, 0), Window(0, 0, 0, 0)])
+def test_a_canary_or_a_stable_revision_without_requests_is_inconclusive(window):
+    verdict = _verdict(*[window] * 30, next_weight=1)
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert verdict.evidence["metrics"][0]["e_value"] == 1.0
+
+
 def test_errors_on_the_canary_alone_fail_it_and_the_sentence_says_so():
     verdict = _verdict(Window(40, 8, 760, 0))
     assert verdict.outcome is Outcome.FAILED

@@ -102,7 +102,9 @@ def windows_json(database: Database, rollout_id: str, newest: int | None = None)
     The test of a metric fails when its e-value reaches `limit`; None where another test is made of the counts. Raises
     NotFoundError.
     """
-    from headrace.quality.analysis.sequential import e_value  # numpy, which a list of rollouts does not need
+    # numpy, which a list of rollouts does not need
+    from headrace.quality.analysis.evidence import Evidence
+    from headrace.quality.analysis.sequential import e_value
 
     row = rows.rollout(database, rollout_id)
     analysis = row.document.analysis
@@ -110,12 +112,12 @@ def windows_json(database: Database, rollout_id: str, newest: int | None = None)
         **_limits(analysis.alpha, row.document.watch.metrics if row.document.watch else ()),
         **_limits(analysis.alpha, analysis.metrics),
     }
-    seen: dict[str, list[Window]] = {}
+    seen: dict[str, Evidence] = {}
     left = _numbers(database, row.id)
     told = []
     for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
         window = Window(one["canary_n"], one["canary_x"], one["stable_n"], one["stable_x"])
-        seen.setdefault(one["metric"], []).append(window)
+        seen[one["metric"]] = seen.get(one["metric"], Evidence()).plus(window)
         left[one["metric"]] -= 1
         if newest is not None and left[one["metric"]] >= newest:
             continue
