@@ -212,8 +212,8 @@ class RevisionServers:
         born = created(process.pid)
         with self.database.transaction() as connection:
             connection.execute(
-                "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, grpc_port = ?, starts = CASE state"
-                " WHEN 'stopped' THEN 1 ELSE starts * ? + 1 END, updated_at = ? WHERE id = ?",
+                "UPDATE revision SET state = 'starting', pid = ?, process_created = ?, port = ?, grpc_port = ?,"
+                " starts = CASE state WHEN 'stopped' THEN 1 ELSE starts * ? + 1 END, updated_at = ? WHERE id = ?",
                 (process.pid, born, port, grpc_port, int(again), self.clock.now(), revision.id),
             )
             events.append(
