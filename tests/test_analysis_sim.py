@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import json
-from bench.analysis import numbers, simulate, tables
+from bench.analysis import numbers, simulate, stepped, tables
 from bench.analysis.simulate import HEADRACE, QUICK, WRONG_UNIT
 
 same, worse = simulate.run(simulate.same(QUICK), 0), simulate.run(simulate.worse(QUICK), 1)
@@ -21,13 +21,18 @@ sticky = [r for r in same if r.scenario.sticky]
 tenfold = [
     r for r in worse if r.scenario.worse == 10 and r.scenario.rate >= 0.005 and r.scenario.per_second >= 10
 ]
-found = {**tables.tables(same, worse), **numbers.tables()}
+ended = stepped.run(QUICK)
+healthy = [e for e in ended if e.canary == "identical"]
+hopeless = [e for e in ended if e.canary == "fails on every second request"]
+found = {**tables.tables(same, worse), **numbers.tables(), **stepped.tables(ended)}
 page = "".join(f"<!-- sim:{name} -->\\nstale\\n<!-- /sim:{name} -->\\n" for name in found)
 print(json.dumps({
     "same": [len(coin), len(sticky)],
     "rolled back": [tables.rollbacks(coin, HEADRACE), tables.rollbacks(sticky, HEADRACE)],
     "by request": tables.rollbacks(sticky, WRONG_UNIT),
     "tenfold": [len(tenfold), tables.rollbacks(tenfold, HEADRACE)],
+    "healthy by steps": [len(healthy), sum(e.failed_at is not None for e in healthy)],
+    "hopeless by steps": [len(hopeless), sum(e.failed_at is not None for e in hopeless)],
     "page": tables.put(page, found),
 }))
 """
@@ -46,6 +51,10 @@ def test_healthy_revisions_are_rolled_back_at_most_as_often_as_alpha_allows_and_
         assert rolled_back <= runs * 0.05 + 3 * (runs * 0.05 * 0.95) ** 0.5
     assert found["by request"] > found["rolled back"][1]
     runs, rolled_back = found["tenfold"]
+    assert rolled_back == runs > 0
+    runs, rolled_back = found["healthy by steps"]
+    assert rolled_back <= runs * 0.05 + 3 * (runs * 0.05 * 0.95) ** 0.5
+    runs, rolled_back = found["hopeless by steps"]
     assert rolled_back == runs > 0
     assert "stale" not in found["page"]
     assert "| **Headrace** | " in found["page"]
@@ -84,7 +93,7 @@ spec:
 def test_the_page_holds_every_table_and_its_plots():
     text = PAGE.read_text(encoding="utf-8")
     places = re.findall(r"<!-- sim:(\S+) -->\n(.*?)<!-- /sim:\1 -->", text, flags=re.S)
-    assert len(places) == 11
+    assert len(places) == 13
     assert all(table.strip() for _, table in places)
     images = re.findall(r"\]\((images/\S+)\)", text)
     assert len(images) == 3

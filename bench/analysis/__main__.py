@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from bench.analysis import numbers, plots, simulate, tables
+from bench.analysis import numbers, plots, simulate, stepped, tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,6 +22,7 @@ def main() -> None:
     images = asked.images or (None if asked.quick else ROOT / "docs" / "images")
     same, worse = simulate.run(simulate.same(sizes), 0), simulate.run(simulate.worse(sizes), 1)
     found = {"conditions": tables.conditions(sizes), **tables.tables(same, worse), **numbers.tables()}
+    found |= stepped.tables(stepped.run(sizes))
     if page:
         page.write_text(tables.put(page.read_text(encoding="utf-8"), found), encoding="utf-8")
     if images:

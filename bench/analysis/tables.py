@@ -92,10 +92,10 @@ def _by_kind(coin: Sequence[Result]) -> str:
 
 
 def _found(results: Sequence[Result], rule: str) -> str:
-    return _cell([result.at[rule] for result in results])
+    return cell([result.at[rule] for result in results])
 
 
-def _cell(times: Sequence[int | None]) -> str:
+def cell(times: Sequence[int | None]) -> str:
     """The share that came to it, and the median over all; there is none when fewer than half did."""
     share = sum(at is not None for at in times) / len(times)
     middle = median_low([math.inf if at is None else at for at in times])
@@ -154,7 +154,7 @@ def _by_latency(results: Sequence[Result]) -> str:
 
 def _passed(results: Sequence[Result], way: str) -> str:
     times = [result.passed_at[way] for result in results]
-    return _cell(times) if any(times) else "never"
+    return cell(times) if any(times) else "never"
 
 
 def _pass_margin(coin: Sequence[Result]) -> str:
