@@ -14,7 +14,7 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim
+.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim bench-serving
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
@@ -26,6 +26,7 @@ help:
 	@echo "make load    live traffic while rollouts move and processes are killed; DURATION=300 seconds, RATE=200 a second"
 	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
 	@echo "make analysis-sim   thousands of simulated rollouts, judged: docs/statistics.md; QUICK=1 for a look, which writes nothing"
+	@echo "make bench-serving   the model server beside its peers: docs/benchmarks.md"
 	@echo "make lint    style, types and the floors of the house"
 	@echo "make docs    docs/cli.md, from --help"
 	@echo "make serve   the server, on the project in this folder"
@@ -63,6 +64,9 @@ bench-runs: setup
 
 analysis-sim: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m bench.analysis $(if $(QUICK),--quick)
+
+bench-serving: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m bench.serving $(BENCH)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,15 +24,15 @@ class Environment:
     problem: str = ""
 
 
-def pinned() -> dict[str, list[str]]:
+def pinned(file: Path = HERE / "peers.toml") -> dict[str, list[str]]:
     """What is installed for each peer; the first is the peer itself."""
-    with (HERE / "peers.toml").open("rb") as stream:
+    with file.open("rb") as stream:
         return {name: entry["packages"] for name, entry in tomllib.load(stream).items()}
 
 
-def make(name: str) -> Environment:
+def make(name: str, file: Path = HERE / "peers.toml") -> Environment:
     """The environment of a peer, made when it is not there or was made for other versions."""
-    packages = pinned()[name]
+    packages = pinned(file)[name]
     folder = CACHE / name
     python = folder / "bin" / "python"
     version = packages[0].rpartition("==")[2]

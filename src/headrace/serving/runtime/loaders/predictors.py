@@ -70,7 +70,9 @@ def steps_of(estimator: Any) -> list[Any]:
 def is_rowwise(estimator: Any) -> bool:
     """Whether each row's answer is known not to depend on the rows beside it: all of it is a library's own."""
     return all(
-        type(step).__module__.partition(".")[0] in _LIBRARIES and type(step).__name__ not in _NOT_ROWWISE
+        type(step).__module__.partition(".")[0] in _LIBRARIES
+        # A function transformer without a function passes on what a column transformer has left over.
+        and (type(step).__name__ not in _NOT_ROWWISE or getattr(step, "func", step) is None)
         for step in steps_of(estimator)
     )
 

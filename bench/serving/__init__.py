@@ -1,0 +1,1 @@
+"""Headrace's model server beside its peers, on this machine: `make bench-serving`."""

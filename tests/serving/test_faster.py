@@ -1,0 +1,157 @@
+"""The faster form of a model: kept when it agrees, used, told, and never in the way of a right answer."""
+
+import shutil
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from headrace.errors import HeadraceError
+from headrace.serving.runtime import faster
+from headrace.serving.runtime.loaders import load
+
+FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
+ONTIME = {"carrier": "AA", "distance": 500, "hour": 7, "dep_delay": 0}
+LATE = {"carrier": "UA", "distance": 900, "hour": 8, "dep_delay": 40}
+
+
+def save(folder, model, table):
+    import mlflow.sklearn
+    from mlflow.models import infer_signature
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mlflow.sklearn.save_model(
+            model, folder, serialization_format="cloudpickle", input_example=table[:5], pip_requirements=[],
+            signature=infer_signature(table, model.predict(table)),
+        )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def flowers():
+    from sklearn.datasets import load_iris
+
+    return load_iris(return_X_y=True)
+
+
+@pytest.fixture
+def svc(tmp_path, flowers):
+    from sklearn.svm import SVC
+
+    return save(tmp_path / "svc", SVC().fit(*flowers), flowers[0])
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """The converter's libraries warn of each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def test_a_model_that_agrees_is_kept_used_and_told(svc, serve, capsys):
+    outcome = faster.make(svc)
+    assert outcome.kept
+    assert "it agrees on 1005 rows within 0.0001" in outcome.why
+    client = serve(svc, name="iris")
+    metadata = client.get("/v2/models/iris").json()
+    assert metadata["platform"] == "onnxruntime_onnx"
+    assert metadata["parameters"]["compared_rows"] == "1005"
+    assert "the model's faster form is used" in capsys.readouterr().err
+    for rows in (FLOWERS, FLOWERS * 500):
+        told = client.post("/v1/models/iris:predict", json={"instances": rows})
+        assert (told.status_code, told.json()) == (200, {"predictions": [1] * len(rows)})
+    metadata = serve(svc, name="iris").get("/v2/models/iris").json()
+    assert metadata["outputs"] == [{"name": "output-0", "datatype": "INT64", "shape": [-1]}]
+    assert load(svc, faster=False).platform == "sklearn_mlflow"
+
+
+def test_a_table_with_text_has_one_and_what_it_would_read_otherwise_goes_to_the_original(models, tmp_path, serve):
+    folder = shutil.copytree(models.delay, tmp_path / "delay")
+    assert faster.make(folder).kept
+    client = serve(folder)
+    assert client.get("/v2/models/delay").json()["platform"] == "onnxruntime_onnx"
+    ask = lambda *rows: client.post("/v1/models/delay:predict", json={"instances": list(rows)})  # noqa: E731
+    assert ask(ONTIME, LATE).json() == {"predictions": [0, 1]}
+    assert ask({**ONTIME, "dep_delay": None}, LATE).json() == {"predictions": [0, 1]}
+    assert ask({**ONTIME, "carrier": None}).status_code == 500  # as the original: it does not know that carrier
+
+
+def test_missing_numbers_are_refused_as_by_the_original(svc, serve):
+    assert faster.make(svc).kept
+    told = serve(svc, name="iris").post("/v1/models/iris:predict", json={"instances": [[1, 2, 3, None]]})
+    assert told.status_code == 400
+    assert "Input X contains NaN" in told.json()["error"]
+
+
+def test_a_regressor_gives_its_numbers_with_its_type(tmp_path, flowers, serve):
+    from sklearn.linear_model import LinearRegression
+
+    numbers, kinds = flowers
+    model = LinearRegression().fit(numbers, kinds)
+    folder = save(tmp_path / "line", model, numbers)
+    assert faster.make(folder).kept
+    data = [value for row in FLOWERS for value in row]
+    body = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": data}]}
+    (output,) = serve(folder, name="line").post("/v2/models/line/infer", json=body).json()["outputs"]
+    assert (output["datatype"], output["shape"]) == ("FP64", [2])
+    assert np.allclose(output["data"], model.predict(np.array(FLOWERS)), atol=1e-4)
+
+
+def test_a_model_that_does_not_convert_stays_as_it_is(tmp_path, flowers):
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.neighbors import KernelDensity
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    numbers, kinds = flowers
+    own = make_pipeline(FunctionTransformer(np.log1p), HistGradientBoostingClassifier(max_iter=2)).fit(numbers, kinds)
+    outcome = faster.make(save(tmp_path / "own", own, numbers))
+    assert (outcome.kept, outcome.why) == (False, "the model holds code that is not scikit-learn's own")
+    boosted = HistGradientBoostingClassifier(max_iter=2).fit(numbers, kinds)
+    folder = save(tmp_path / "boosted", boosted, numbers)
+    outcome = faster.make(folder)
+    assert outcome.kept == (folder / faster.FILE).exists() == (folder / faster.RECORD).exists()
+    assert outcome.kept or "does not" in outcome.why
+    assert not hasattr(KernelDensity, "predict")
+
+
+def test_one_that_does_not_agree_is_not_kept(svc, monkeypatch):
+    monkeypatch.setattr(faster.Predictor, "predict", lambda self, given: np.zeros(len(given), np.int64))
+    outcome = faster.make(svc)
+    assert not outcome.kept
+    assert "it does not agree: " in outcome.why
+    assert not (svc / faster.FILE).exists()
+
+
+def test_one_that_was_made_from_another_model_is_not_used(svc, capsys):
+    assert faster.make(svc).kept
+    (svc / "requirements.txt").write_text("another\n")
+    assert load(svc).platform == "sklearn_mlflow"
+    assert "its faster form was made from other files; make it again" in capsys.readouterr().err
+
+
+def test_without_rows_there_is_nothing_to_compare_on(models, tmp_path, flowers):
+    import pandas as pd
+
+    folder = shutil.copytree(models.iris, tmp_path / "iris")
+    with pytest.raises(HeadraceError, match="there are no rows to compare a faster form on") as caught:
+        faster.make(folder)
+    assert "--data" in caught.value.remedy
+    delay = shutil.copytree(models.delay, tmp_path / "delay")
+    pd.DataFrame([ONTIME, LATE] * 50).to_csv(tmp_path / "rows.csv", index=False)
+    outcome = faster.make(delay, data=tmp_path / "rows.csv")
+    assert outcome.kept
+    assert "it agrees on 1103 rows" in outcome.why
+
+
+def test_the_command_says_what_came_of_it(svc):
+    command = [sys.executable, "-W", "ignore", "-m", "headrace.serving.runtime.faster"]
+    done = subprocess.run([*command, str(svc)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.startswith("a faster form is kept: it agrees on ")) == (0, True)
+    done = subprocess.run([*command, str(svc / "nowhere")], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no MLflow model here" in done.stderr
