@@ -120,7 +120,7 @@ def test_a_model_that_does_not_convert_stays_as_it_is(tmp_path, flowers):
 
 
 def test_one_that_does_not_agree_is_not_kept(svc, monkeypatch):
-    monkeypatch.setattr(faster.Predictor, "predict", lambda self, given: np.zeros(len(given), np.int64))
+    monkeypatch.setattr(faster.Predictor, "run", lambda self, fed: np.zeros(len(fed["X"]), np.int64))
     outcome = faster.make(svc)
     assert not outcome.kept
     assert "it does not agree: " in outcome.why
@@ -145,7 +145,7 @@ def test_without_rows_there_is_nothing_to_compare_on(models, tmp_path, flowers):
     pd.DataFrame([ONTIME, LATE] * 50).to_csv(tmp_path / "rows.csv", index=False)
     outcome = faster.make(delay, data=tmp_path / "rows.csv")
     assert outcome.kept
-    assert "it agrees on 1103 rows" in outcome.why
+    assert "it agrees on 1103 rows" in outcome.why, outcome.why
 
 
 def test_the_command_says_what_came_of_it(svc):
