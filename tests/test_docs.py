@@ -35,7 +35,9 @@ def test_every_route_of_the_http_interface_is_documented(tmp_path):
         assert colon + verb in page, f"{path} is not in docs/http.md"
 
 
-@pytest.mark.parametrize("page", [p.relative_to(ROOT).as_posix() for p in ROOT.glob("*.md")] + ["docs/http.md"])
+@pytest.mark.parametrize(
+    "page", [p.relative_to(ROOT).as_posix() for p in ROOT.glob("*.md")] + ["docs/http.md", "docs/serving.md"]
+)
 def test_links_between_the_pages_lead_somewhere(page):
     file = ROOT / page
     links = re.findall(r"\]\(([^)#\s]+)\)", file.read_text(encoding="utf-8"))

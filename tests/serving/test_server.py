@@ -5,10 +5,13 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+
+from headrace.serving.runtime.__main__ import options
 
 FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
 SLOW = {"instances": [[1, 0, 0, 0]]}
@@ -154,3 +157,10 @@ def test_a_port_that_is_taken_is_told(running, models):
         port = taken.getsockname()[1]
         with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             running("--model-path", models.iris, "--port", port)
+
+
+def test_every_option_is_on_the_page():
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    names = [name for action in options()._actions for name in action.option_strings if name not in ("-h", "--help")]
+    assert len(names) > 15
+    assert [name for name in names if f"`{name}" not in page] == []
