@@ -134,6 +134,21 @@ def test_one_that_was_made_from_another_model_is_not_used(svc, capsys):
     assert "its faster form was made from other files; make it again" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        (faster.FILE, b"broken", "the model cannot be loaded"),
+        (faster.RECORD, b"[1]", "another version of Headrace"),
+        (faster.RECORD, b'{"digest": "x"}', "another version of Headrace"),
+    ],
+)
+def test_a_broken_one_is_not_used(svc, capsys, file, content, words):
+    assert faster.make(svc).kept
+    (svc / file).write_bytes(content)
+    assert load(svc).platform == "sklearn_mlflow"
+    assert words in capsys.readouterr().err
+
+
 def test_without_rows_there_is_nothing_to_compare_on(models, tmp_path, flowers):
     import pandas as pd
 

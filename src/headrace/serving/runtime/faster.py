@@ -29,6 +29,7 @@ RECORD = "headrace-faster.json"
 TOLERANCE = 1e-4
 _MIXED_ROWS = 1000
 _MIN_CLEAN_ROWS = 100
+_VERSION = 1
 _REACHES = (1.0, 3.0, 10.0)
 _OWN = {FILE, RECORD}
 
@@ -135,7 +136,7 @@ def make(folder: Path, *, data: Path | None = None, tolerance: float = TOLERANCE
     for number in ("float64", "float32"):
         record, why = _try(folder, model, inputs, wanted, number, tolerance)
         if record is not None:
-            record |= {"given_rows": len(rows), "digest": digest(folder)}
+            record |= {"version": _VERSION, "given_rows": len(rows), "digest": digest(folder)}
             (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             return Outcome(True, f"it agrees on {record['compared']} rows within {tolerance:g}, with {number}")
         (folder / FILE).unlink(missing_ok=True)
@@ -275,11 +276,13 @@ def record_of(folder: Path) -> dict[str, Any] | None:
         record: dict[str, Any] = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record
+    return record if isinstance(record, dict) else {}
 
 
 def problem_of(folder: Path, record: Mapping[str, Any]) -> str:
     """Why the faster form may not be used; "" when it may."""
+    if record.get("version") != _VERSION:
+        return "its faster form was made by another version of Headrace; make it again"
     if record.get("digest") != digest(folder):
         return "its faster form was made from other files; make it again"
     if not (folder / FILE).exists():

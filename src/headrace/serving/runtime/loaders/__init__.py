@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from headrace.errors import HeadraceError
 from headrace.serving.runtime.loaders import mlflow_folder, plain_files
 from headrace.serving.runtime.models import Column, Model, Tensor
 
@@ -47,7 +48,10 @@ def _faster_form(path: Path, threads: int) -> tuple[Model | None, str]:
     problem = faster.problem_of(path, record)
     if problem:
         return None, f"the original of the model is used: {problem}"
-    form = plain_files.onnx_model(path / faster.FILE, threads, outputs=1)
+    try:
+        form = plain_files.onnx_model(path / faster.FILE, threads, outputs=1)
+    except HeadraceError as error:
+        return None, f"the original of the model is used: {error.problem}"
     signature = mlflow_folder.signature_of(path)
     told = faster.parameters(record)
     model = Model(
