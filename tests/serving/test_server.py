@@ -1,5 +1,6 @@
 """The model server as a process: overload, slow clients, draining, workers."""
 
+import json
 import os
 import signal
 import socket
@@ -85,6 +86,23 @@ def test_a_client_whose_request_does_not_come_is_ended(running, models, sent):
     assert told.startswith(b"HTTP/1.1 408 ")
     assert b"did not come within 1 seconds" in told
     assert server.post("/v1/models/iris:predict", json={"instances": FLOWERS}).json() == {"predictions": [1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: x\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 300_000, b"431"),
+    ],
+)
+def test_what_is_no_http_is_refused_in_json(running, models, sent, code):
+    server = running("--model-path", models.iris)
+    told = raw(server, sent)
+    assert told.startswith(b"HTTP/1.1 " + code)
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]
+    assert server.post("/v1/models/iris:predict", json={"instances": FLOWERS}).status_code == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -146,7 +146,7 @@ class ModelServer:
 
     def _refuse_unknown_outputs(self, request: protocol.InferRequest) -> None:
         """Before the model is asked, where it says what it has."""
-        names = [output.name for output in self.served.model.outputs]
+        names = [] if self.served.transformer else [output.name for output in self.served.model.outputs]
         for wanted in request.outputs:
             if names and wanted not in names:
                 raise errors.BadRequest(f"The model has no output {wanted!r}, only {', '.join(names)}")

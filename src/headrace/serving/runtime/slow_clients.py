@@ -1,4 +1,4 @@
-"""uvicorn's connection, which also ends clients whose request does not come: 408 after some seconds."""
+"""uvicorn's connection, which also ends clients whose request does not come (408) or whose head has no end (431)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,36 @@ from typing import Any
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+MAX_HEAD = 64 * 1024
+
 
 class PunctualProtocol(HttpToolsProtocol):
     """Knows since when it waits for the rest of a request; 0.0 while it does not."""
 
     waits_since = 0.0
+    head_bytes = 0
+    in_head = True
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.waits_since = self.loop.time()
 
+    def data_received(self, data: bytes) -> None:
+        if self.in_head:
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD + len(data):  # what came before is all head
+                self._refuse(b"431 Request Header Fields Too Large", f"The head is larger than {MAX_HEAD} bytes")
+                return
+        super().data_received(data)
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.waits_since = self.loop.time()
+        self.in_head, self.head_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self.in_head = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -32,10 +49,19 @@ class PunctualProtocol(HttpToolsProtocol):
             return
         cycle = self.cycle
         answered = cycle is not None and cycle.response_started and not cycle.response_complete
-        if not answered:
-            body = orjson.dumps({"error": f"The request did not come within {seconds:g} seconds"})
-            head = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
-            self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        if answered:
+            self.transport.close()
+        else:
+            self._refuse(b"408 Request Timeout", f"The request did not come within {seconds:g} seconds")
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP, in the form of the protocol."""
+        self._refuse(b"400 Bad Request", msg)
+
+    def _refuse(self, status: bytes, message: str) -> None:
+        body = orjson.dumps({"error": message})
+        head = b"HTTP/1.1 " + status + b"\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
 
 
