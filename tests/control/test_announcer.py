@@ -6,6 +6,8 @@ from headrace.catalog.registry import ModelRegistry
 from headrace.control.rollouts import actions
 from headrace.control.rollouts.announcer import Announcer
 from headrace.errors import NotFoundError, UsageError
+from headrace.serving import payload_log
+from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
 
 BAD = {"canary": (40, 8), "stable": (760, 0)}
@@ -131,3 +133,59 @@ def test_a_version_that_was_deleted_does_not_hold_up_the_others(stage, announcer
     assert sorted(_told(stage)) == [("registry.failed", "Healthy"), ("registry.told", "Healthy")]
     (failed,) = events.read(stage.database, kinds=["registry.failed"])
     assert failed.reason == f"the registry has no model {versions[0]}"
+
+
+WATCHED = """\
+apiVersion: headrace.dev/v1alpha1
+kind: Rollout
+metadata: {name: delay}
+spec:
+  strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 1s}}]}}
+  analysis: {warmup: 0s, interval: 1s}
+  watch: {duration: 60s}
+"""
+SHADOW = """\
+apiVersion: headrace.dev/v1alpha1
+kind: Rollout
+metadata: {name: delay}
+spec: {strategy: {shadow: {percent: 100}}}
+"""
+
+
+def test_what_a_watch_has_rolled_back_is_marked_and_the_champion_is_the_one_before(
+    stage, announcer, registry, versions, home, monkeypatch
+):
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    stage.request("", model=versions[0])
+    stage.step()
+    rollout = stage.ask(WATCHED, model=versions[1])
+    stage.step()
+    for number in (1, 2):
+        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+        for i in range(400):
+            writer.add(f"{number}-{i}", 1)
+        writer.close()
+    for _ in range(3):
+        stage.step(1)
+    announcer.one_pass()
+    assert _champion(registry, versions[0]) == versions[1]
+    labels = [(f"{n}-{i}", 0 if n == 2 and i < 200 else 1) for n in (1, 2) for i in range(400)]
+    payload_log.record_labels(home, "delay", labels, at=stage.clock.now())
+    stage.step(1)
+    stage.step()
+    assert stage.row(rollout).state == "Degraded"
+    announcer.one_pass()
+    assert _champion(registry, versions[0]) == versions[0]
+    assert any("200 of 400 canary requests were wrong" in value for value in _tags(registry, versions[1]).values())
+
+
+def test_a_shadow_that_is_not_promoted_is_no_champion(stage, announcer, registry, versions):
+    stage.request("", model=versions[0])
+    stage.step()
+    rollout = stage.ask(SHADOW, model=versions[1])
+    stage.step()
+    actions.promote(stage.database, rollout, actor="user:ann", reason="", at=stage.clock.now())
+    stage.step()
+    assert (stage.row(rollout).state, stage.row(rollout).weight) == ("Healthy", 0)
+    announcer.one_pass()
+    assert _champion(registry, versions[0]) == versions[0]

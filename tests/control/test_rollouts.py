@@ -313,3 +313,19 @@ def test_a_server_that_dies_calls_for_a_pass(stage):
     stage.controller.look()
     assert stage.row(rollout).state == "Degraded"
     assert stage.traffic.weights() == {"delay-00001": 100}
+
+
+def test_the_windows_of_a_rollout_that_goes_on_for_weeks_stay_few(stage):
+    rollout = stage.canary("{setWeight: 5}, {pause: {}}")
+    for _ in range(50):
+        stage.window(**GOOD)
+    assert len(stage.totals(rollout).windows) == 50
+    stage.clock.time += 14 * 86400
+    stage.step()
+    before = len(stage.totals(rollout).windows)
+    for _ in range(100):
+        stage.window(**GOOD)
+    assert len(stage.totals(rollout).windows) == before
+    stage.step(600)
+    assert len(stage.totals(rollout).windows) == before + 1
+    assert stage.totals(rollout).canary[0] == 150 * 400, "what came meanwhile is in the next one"

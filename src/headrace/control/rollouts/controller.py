@@ -210,7 +210,7 @@ class RolloutController:
         analysis, document = row.document.analysis, row.document
         if row.from_revision is None or row.traffic_since is None or document.strategy == "blueGreen":
             return None, ""
-        if now - row.traffic_since < analysis.warmup or now - row.counted_at < analysis.interval:
+        if now - row.traffic_since < analysis.warmup or not counting.is_time(row, now):
             return None, ""
         counted = counting.count(row, self.traffic, self.evidence)
         if counted is None:

@@ -17,12 +17,23 @@ from headrace.serving.gateway.model import SHADOW
 _FROM_THE_LOG = ("labels", DISAGREEMENT)
 
 
+# A rollout that goes on for weeks is not looked at every second: its windows grow with its age, and so stay few.
+LOOKS = 2000
+
+
 @dataclass(frozen=True)
 class Cumulative:
     """Counts since the beginning by metric and arm, [requests, bad events], as they are stored; and sums of a mean."""
 
     numbers: Mapping[str, Any]
     moments: Mapping[str, str]
+
+
+def is_time(row: RolloutRow, now: float) -> bool:
+    """Whether the window that began with the last count is long enough: the document's interval, and more for a rollout
+    that is old."""
+    age = now - (row.traffic_since if row.traffic_since is not None else now)
+    return now - row.counted_at >= max(row.document.analysis.interval, age / LOOKS)
 
 
 def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative | None:

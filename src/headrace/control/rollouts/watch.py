@@ -23,7 +23,7 @@ def look(database: Database, row: RolloutRow, evidence: Evidence, now: float) ->
     if service.stable != row.to_revision or moving:
         _end(database, row, now, "another revision is on its way")
         return False
-    if now - row.counted_at < document.analysis.interval:
+    if not counting.is_time(row, now):
         return False
     counted = counting.count_labels(row, evidence)
     fresh = counting.windows_since(row, counted, [metric.name for metric in document.watch.metrics])
