@@ -124,3 +124,13 @@ def test_a_wrong_field_is_named_with_its_line(old, new, line, says):
 def test_two_templates_of_one_name_are_refused():
     with pytest.raises(DocumentError, match='there are two templates called "success-rate"'):
         rollout.parse(TEXT + TEMPLATE, "rollout.yaml")
+
+
+def test_the_order_of_the_documents_is_no_matter_and_there_is_one_rollout():
+    turned = TEMPLATE.removeprefix("---\n") + "---\n" + ROLLOUT
+    assert rollout.parse(turned, "rollout.yaml") == rollout.parse(TEXT, "rollout.yaml")
+    assert rollout.parse("---\n" + TEXT + "---\n", "rollout.yaml") == rollout.parse(TEXT, "rollout.yaml")
+    with pytest.raises(DocumentError, match="A file holds one rollout and its templates"):
+        rollout.parse(ROLLOUT + "---\n" + ROLLOUT + TEMPLATE, "rollout.yaml")
+    with pytest.raises(DocumentError, match=r"must be headrace\.dev"):
+        rollout.parse(TEMPLATE, "rollout.yaml")

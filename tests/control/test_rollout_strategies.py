@@ -249,7 +249,9 @@ def test_a_shadow_gets_copies_and_no_traffic(stage, start):
     rollout = start(SHADOW_STRATEGY % "true")
     assert stage.traffic.weights() == {"delay-00001": 100}
     assert stage.traffic.mirrored() == {"delay-00002": 50}
-    assert queries.doing(stage.row(rollout)) == "starting the new revision" or stage.row(rollout).step == 1
+    found = queries.rollout_json(stage.database, rollout)
+    assert (found["weight"], found["mirrored"], found["strategy"]) == (0, 50, "shadow")
+    assert found["steps"] == [{"mirror": 50}, {"analysis": {"minRequests": 100}}]
 
 
 @pytest.mark.parametrize(("promote", "serves"), [("true", "delay-00002"), ("false", "delay-00001")])

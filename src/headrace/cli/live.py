@@ -62,7 +62,8 @@ def _weights(found: dict[str, Any]) -> Table:
     for name, revision, weight, colour in arms:
         if revision is not None:
             bar = Bar(100, 0, weight, width=WIDTH, color=colour)
-            table.add_row(name, revision["id"], bar, f"{weight} %", Text(revision["model"], style="dim"))
+            share = f"copies of {found['mirrored']} %" if name == "new" and found["mirrored"] else f"{weight} %"
+            table.add_row(name, revision["id"], bar, share, Text(revision["model"], style="dim"))
     return table
 
 

@@ -221,8 +221,9 @@ def parse(text: str, file: str) -> Rollout:
         DocumentError: a wrong document, or a strategy that is not carried out.
         UnsupportedError: a provider of metrics that is not carried out.
     """
-    document, *others = marked_yaml.parse_all(text, file)
-    templates = _templates(others)
+    documents = marked_yaml.parse_all(text, file)
+    document = next((one for one in documents if one.get(("kind",)) not in analysis_template.KINDS), documents[0])
+    templates = _templates([one for one in documents if one is not document])
     if document.get(("apiVersion",)) != API_VERSION:
         raise document.error(("apiVersion",), f"must be {API_VERSION}")
     if document.get(("kind",)) != "Rollout":
@@ -254,7 +255,7 @@ def _templates(documents: list[MarkedDocument]) -> dict[str, MarkedDocument]:
     found: dict[str, MarkedDocument] = {}
     for document in documents:
         if document.get(("kind",)) not in analysis_template.KINDS:
-            raise document.error(("kind",), "must be AnalysisTemplate", "The rollout itself is the first document.")
+            raise document.error(("kind",), "must be AnalysisTemplate", "A file holds one rollout and its templates.")
         if document.get(("apiVersion",)) != analysis_template.API_VERSION:
             raise document.error(("apiVersion",), f"must be {analysis_template.API_VERSION}")
         name = analysis_template.name_of(document)

@@ -152,6 +152,7 @@ def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:
         "service": row.service,
         "state": row.state,
         "weight": row.weight,
+        "mirrored": row.document.mirrored(row.step) if row.state in rows.ACTIVE else 0,
         "step": row.step,
         "step_count": len(row.document.steps),
         "strategy": row.document.strategy,
