@@ -20,7 +20,6 @@ _SUFFIXES = {
     "onnx": (".onnx",),
 }
 NAMES = "model.joblib, .pkl, .pickle, .skops, .bst, .json, .ubj, .txt, .onnx"
-_REMEDIES = {"xgboost": "xgboost", "lightgbm": "lightgbm", "onnxruntime": "onnx"}
 _ONNX_TYPES = {
     "tensor(bool)": "BOOL", "tensor(int8)": "INT8", "tensor(int16)": "INT16", "tensor(int32)": "INT32",
     "tensor(int64)": "INT64", "tensor(uint8)": "UINT8", "tensor(uint16)": "UINT16", "tensor(uint32)": "UINT32",
@@ -149,7 +148,7 @@ def library(name: str) -> Any:
     except ImportError as error:
         raise HeadraceError(
             f"this model needs {name}, which cannot be imported: {error}",
-            remedy=f"pip install {name}, or pip install 'headrace[{_REMEDIES[name]}]'.",
+            remedy=f"pip install {name}",
         ) from error
 
 
