@@ -137,6 +137,7 @@ def test_a_rollout_that_was_stored_before_there_were_strategies_is_read():
         (AB, "headerName: x-group", 'headerName: "x group"', "is not a name that a header or cookie can have"),
         (AB, "kind: conversion", "kind: median", "must be one of conversion, mean"),
         (AB, "name: purchase, ", "", "is missing"),
+        (AB, "name: purchase", "name: errors", "is the name of something else that is counted"),
         (SHADOW, "percent: 20", "percent: 0", "must be a percentage from 1 to 100"),
         (SHADOW, "maxDisagreement: 0.02", "maxDisagreement: 2.0", "must lie between 0 and 1"),
         (STICKY, "{cookie: hr-user}", "{cookie: a, header: b}", "must name a header or a cookie"),

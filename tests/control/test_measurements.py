@@ -360,3 +360,20 @@ def test_a_real_prometheus_is_asked(real_prometheus):
         prometheus.query(metric, "up{")
     with pytest.raises(MeasurementError, match="a matrix cannot be judged"):
         prometheus.query(metric, "up[5m]")
+
+
+@pytest.mark.parametrize(("query", "state"), [("up", "Healthy"), ("up - 0.5", "Degraded")])
+def test_a_rollout_goes_by_what_a_real_prometheus_answers(stage, real_prometheus, query, state):
+    text = (DOCUMENT % CANARY).replace("http://127.0.0.1:1", real_prometheus).replace("count: 2", "count: 1")
+    text = text.replace("""'rate{revision="{{args.revision}}"}'""", query)
+    assert real_prometheus in text
+    assert f"query: {query}}}" in text
+    stage.controller.measurer.query = prometheus.query
+    stage.stable()
+    rollout = stage.ask(text, model="models:/m/2")
+    stage.step()
+    _measured(stage, rollout, 1)
+    stage.step()
+    assert stage.row(rollout).state == state
+    (one,) = queries.rollout_json(stage.database, rollout)["measurements"]
+    assert one["value"] == (["1"] if state == "Healthy" else ["0.5"])

@@ -43,6 +43,7 @@ API_VERSION = "headrace.dev/v1alpha1"
 # For a service without a rollout document: everything at once, as soon as the new revision is ready.
 DIRECT = f"apiVersion: {API_VERSION}\nkind: Rollout\nspec: {{strategy: {{canary: {{steps: []}}}}}}\n"
 METRICS = ("errors", "latency", "labels")
+RESERVED = ("disagreement", "epoch")
 ON_INCONCLUSIVE = ("hold", "promote", "rollback")
 STRATEGIES = ("canary", "blueGreen", "abTest", "shadow")
 TEST_KINDS = ("conversion", "mean")
@@ -359,6 +360,10 @@ class _StrategyReader:
         name, kind = document.typed((*path, "name"), str, ""), document.typed((*path, "kind"), str, "conversion")
         if not name:
             raise document.error((*path, "name"), "is missing", "As in: {name: purchase, kind: conversion}.")
+        if name in (*METRICS, *RESERVED):
+            raise document.error(
+                (*path, "name"), f"{name!r} is the name of something else that is counted", "Choose another."
+            )
         if kind not in TEST_KINDS:
             raise document.error((*path, "kind"), f"must be one of {', '.join(TEST_KINDS)}")
         effect = document.typed((*path, "minEffect"), float, 0.0)
