@@ -187,3 +187,43 @@ def test_every_strategy_goes_on_wherever_a_pass_dies(stage, monkeypatch, strateg
     for metric, most in (("bought", 400 * second.second), ("disagreement", 400 * second.second)):
         assert stage.totals(rollout, metric).canary[0] <= most
     assert fuse.blown
+
+
+WATCHED = """\
+apiVersion: headrace.dev/v1alpha1
+kind: Rollout
+metadata: {name: delay}
+spec:
+  strategy: {canary: {steps: [{setWeight: 50}, {pause: {duration: 1s}}]}}
+  analysis: {warmup: 0s, interval: 1s}
+  watch: {duration: 60s}
+"""
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, 4, 5, 6])
+def test_a_watch_goes_on_wherever_a_pass_dies(stage, monkeypatch, home, place):
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    stage.stable()
+    rollout = stage.ask(WATCHED, model="models:/m/2")
+    stage.step()
+    for number in (1, 2):
+        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+        for i in range(400):
+            writer.add(f"{number}-{i}", 1)
+        writer.close()
+    for _ in range(3):
+        stage.step(1)
+    assert stage.row(rollout).watch_until is not None
+    labels = [(f"{n}-{i}", 0 if n == 2 and i < 200 else 1) for n in (1, 2) for i in range(400)]
+    payload_log.record_labels(home, "delay", labels, at=stage.clock.now())
+    fuse = Fuse(stage, monkeypatch, place)
+    for _ in range(4):
+        stage.clock.time += 1
+        _pass_anew(stage)
+    assert fuse.blown
+    assert stage.row(rollout).state == "Degraded"
+    assert (stage.service().stable, stage.traffic.weights()) == ("delay-00001", {"delay-00001": 100})
+    assert stage.totals(rollout, "labels").canary == (400, 200)
+    story = stage.told(rollout)
+    assert (story.count("rollout.judged"), story.count("rollout.degraded")) == (1, 1)
+    assert len(queries.list_rollouts(stage.database)) == 3
