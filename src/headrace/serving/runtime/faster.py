@@ -130,7 +130,8 @@ def make(folder: Path, *, data: Path | None = None, tolerance: float = TOLERANCE
         return Outcome(False, "the model does not predict one value a row")
     if wanted.dtype.kind != "f" and len(set(wanted.tolist())) < 2:
         return Outcome(False, "all rows that there are to compare on get the same answer: give others by --data")
-    if not predictors.is_rowwise(model.predictor):
+    estimator = getattr(model.predictor, "pipeline", model.predictor)
+    if not predictors.is_rowwise(estimator):
         return Outcome(False, "the model holds code that is not scikit-learn's own")
     why = ""
     for number in ("float64", "float32"):
@@ -148,6 +149,8 @@ def _try(
 ) -> tuple[dict[str, Any] | None, str]:
     """The record of a conversion that agrees, or why there is none."""
     import skl2onnx
+
+    estimator = getattr(model.predictor, "pipeline", model.predictor)
     from skl2onnx.common import data_types
 
     from headrace.serving.runtime.loaders import plain_files
@@ -160,10 +163,10 @@ def _try(
     widths = {name: array.shape[1] if array.ndim == 2 else 1 for name, array in given.items()}
     types = [(name, kinds[array.dtype.kind]([None, widths[name]])) for name, array in given.items()]
     try:
-        made = skl2onnx.to_onnx(model.predictor, initial_types=types, options={"zipmap": False}, target_opset=18)
+        made = skl2onnx.to_onnx(estimator, initial_types=types, options={"zipmap": False}, target_opset=18)
     except Exception:  # noqa: BLE001 - converters raise anything; options are for classifiers only
         try:
-            made = skl2onnx.to_onnx(model.predictor, initial_types=types, target_opset=18)
+            made = skl2onnx.to_onnx(estimator, initial_types=types, target_opset=18)
         except Exception as error:  # noqa: BLE001
             return None, f"skl2onnx does not convert it: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
     (folder / FILE).write_bytes(made.SerializeToString())

@@ -41,7 +41,8 @@ class Model:
     """A loaded model.
 
     `form` says what `predictor.predict` takes: `matrix` (an array [rows, columns] of float64), `frame` (a pandas
-    DataFrame) or `tensors` (a dict of arrays by name). `columns` is empty when the model does not name any.
+    DataFrame), `columns` (a dict of arrays [rows] by name) or `tensors` (a dict of arrays by name).
+    The field `columns` is empty when the model does not name any.
     `rowwise` is True when each row's answer is known not to depend on the rows beside it: such requests may be put
     together.
     """
@@ -75,7 +76,7 @@ class Model:
 
     def given(self, inputs: Inputs) -> Any:
         """The inputs in the form that the predictor takes."""
-        if self.form == "tensors":
+        if self.form in ("tensors", "columns"):
             return dict(inputs.arrays)
         if "" in inputs.arrays:
             return inputs.arrays[""]

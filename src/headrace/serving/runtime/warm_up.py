@@ -47,7 +47,9 @@ def example_of(folder: Path) -> list[Any]:
         told = json.loads((folder / EXAMPLE).read_text(encoding="utf-8"))
         if "dataframe_split" in told:
             split = told["dataframe_split"]
-            return [dict(zip(split["columns"], row, strict=True)) for row in split["data"]]
+            # MLflow writes NaN for what is missing, in columns of text too.
+            lines = [[None if value != value else value for value in row] for row in split["data"]]
+            return [dict(zip(split["columns"], line, strict=True)) for line in lines]
         rows = told.get("inputs", told.get("instances"))
         return rows if isinstance(rows, list) else []
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

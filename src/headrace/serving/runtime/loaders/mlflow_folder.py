@@ -11,12 +11,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from headrace.errors import DocumentError, HeadraceError
 from headrace.serving.runtime.loaders import plain_files, predictors
-from headrace.serving.runtime.models import Column, Model, Tensor
+from headrace.serving.runtime.loaders.direct import without_table
+from headrace.serving.runtime.models import Column, Inputs, Model, Tensor
 
 # MLflow's column types, as pandas dtypes and as Open Inference Protocol datatypes
 _TYPES = {
@@ -96,7 +98,24 @@ def _sklearn(path: Path, told: dict[str, Any], threads: int) -> Model:
     file = _file(path, told, "sklearn", "pickled_model")
     with _without_pandas() if signature.inputs and "pandas" not in sys.modules else nullcontext():
         estimator = _unpickle(file, flavor)
-    return of_estimator(estimator, signature, "sklearn_mlflow")
+    model = of_estimator(estimator, signature, "sklearn_mlflow")
+    if model.form != "frame":
+        return model
+    direct = without_table(estimator, model.columns, _example(path, model))
+    return replace(model, predictor=direct, form="columns") if direct else model
+
+
+def _example(path: Path, model: Model) -> Inputs | None:
+    """The model's input example as it would reach it; None when there is none, or a wrong one."""
+    from headrace.serving.runtime import tables
+    from headrace.serving.runtime.errors import BadRequest
+    from headrace.serving.runtime.warm_up import example_of
+
+    rows = example_of(path)
+    try:
+        return tables.of_rows(rows, model) if rows else None
+    except BadRequest:
+        return None
 
 
 @contextmanager
