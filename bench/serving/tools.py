@@ -45,6 +45,13 @@ def v1(model: str, rows: Rows) -> Ask:
     return Ask(f"/v1/models/{NAME}:predict", json.dumps({"instances": rows}).encode())
 
 
+def v1_tables(model: str, rows: Rows) -> Ask:
+    """KServe V1 as its scikit-learn server reads mappings: each instance is a small table."""
+    if model == "flights":
+        rows = [{name: [row[name] for row in rows] for name in rows[0]}]
+    return v1(model, rows)
+
+
 def v2(model: str, rows: Rows) -> Ask:
     """V2 as MLServer reads it: one tensor of numbers, or a tensor a column."""
     if model == "iris":
@@ -134,7 +141,8 @@ TOOLS = (
         note="`--batch-size 1 --no-faster-form`: nothing is put together, scikit-learn itself predicts",
     ),
     Tool(
-        "kserve", "KServe SDK, scikit-learn", _kserve, v1, f"/v2/models/{NAME}/ready", "serving-kserve", v2_binary,
+        "kserve", "KServe SDK, scikit-learn", _kserve, v1_tables, f"/v2/models/{NAME}/ready", "serving-kserve",
+        v2_binary,
         note="its scikit-learn server's code on kserve.Model, one worker",
     ),
     Tool(

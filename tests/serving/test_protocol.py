@@ -61,6 +61,22 @@ def test_rows_that_are_mappings_become_a_table_in_the_order_of_the_signature(key
     assert table["dep_delay"].isna().tolist() == [False, True]
 
 
+@pytest.mark.parametrize(
+    "instances",
+    [
+        [{"carrier": ["AA", "UA"], "distance": [500, 900], "hour": [7, 8]}],
+        [{"carrier": ["AA"], "distance": [500], "hour": [7]}, {"carrier": ["UA"], "distance": [900], "hour": [8]}],
+        [{"carrier": {"0": "AA", "1": "UA"}, "distance": {"0": 500, "1": 900}, "hour": {"0": 7, "1": 8}}],
+    ],
+)
+def test_instances_that_are_small_tables_are_rows_as_for_kserve(instances):
+    table = table_of_instances({"instances": instances}, FLIGHTS)
+    assert table["carrier"].tolist() == ["AA", "UA"]
+    assert table["hour"].tolist() == [7, 8]
+    with pytest.raises(BadRequest, match="different numbers"):
+        table_of_instances({"instances": [{"carrier": ["AA"], "hour": [7, 8]}]}, FLIGHTS)
+
+
 def test_rows_that_are_lists_follow_the_signature():
     table = table_of_instances({"instances": [["AA", 500, 7, None], ["UA", 900.5, 8.0, 1]]}, FLIGHTS)
     assert table.iloc[1].tolist() == ["UA", 900.5, 8, 1.0]

@@ -25,7 +25,7 @@ def of_rows(rows: Any, model: Model) -> Inputs:
     if isinstance(rows[0], dict):
         if not all(isinstance(row, dict) for row in rows):
             raise _neither()
-        return _of_mappings(rows, model)
+        return _of_mappings(_unrolled(rows) if model.form != "tensors" else rows, model)
     if model.form == "tensors" and not model.columns:
         return _one_tensor(rows, model)
     if not all(isinstance(row, list) for row in rows):
@@ -79,6 +79,21 @@ def of_tensors(given: Mapping[str, Any], model: Model) -> Inputs:
         return Inputs({"": np.column_stack([_as_float(values) for values in flat.values()])}, rows)
     given = {c.name: _typed(flat[c.name], c) if c.name in flat else _series([None] * rows, c) for c in model.columns}
     return _inputs(given, rows, model)
+
+
+def _unrolled(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows out of instances that are small tables, as KServe's server also takes them: a list of values a column, or
+    pandas' mapping of index to value. Others stay as they are."""
+    if not all(row and all(isinstance(value, list | dict) for value in row.values()) for row in rows):
+        return rows
+    made = []
+    for row in rows:
+        columns = [list(value.values()) if isinstance(value, dict) else value for value in row.values()]
+        lengths = {len(values) for values in columns}
+        if len(lengths) != 1 or 0 in lengths:
+            raise BadRequest(f"The columns of an instance have no values, or different numbers: {sorted(lengths)}")
+        made += [dict(zip(row, values, strict=True)) for values in zip(*columns, strict=True)]
+    return made
 
 
 def _of_mappings(rows: list[dict[str, Any]], model: Model) -> Inputs:
