@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -109,7 +110,14 @@ def _of_mappings(rows: list[dict[str, Any]], model: Model) -> Inputs:
     _refuse_unknown(given, model)
     if not model.columns:
         return of_matrix(_matrix([[row.get(name) for name in given] for row in rows], len(given)), model)
-    return _columns({name: [row.get(name) for row in rows] for name in given}, len(rows), model)
+    return _columns(_by_name(rows, list(given)), len(rows), model)
+
+
+def _by_name(rows: list[dict[str, Any]], names: list[str]) -> dict[str, Any]:
+    """Each column's values; a row that lacks one has None there."""
+    if len(names) > 1 and all(len(row) == len(names) for row in rows):
+        return dict(zip(names, zip(*map(itemgetter(*names), rows), strict=True), strict=True))
+    return {name: [row.get(name) for row in rows] for name in names}
 
 
 def _columns(data: Mapping[str, list[Any]], rows: int, model: Model) -> Inputs:
