@@ -8,11 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import grpc
 import httpx
 import psutil
 import pytest
 
 from headrace.serving.runtime.__main__ import options
+from headrace.serving.runtime.grpc_stubs import messages
 
 FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
 SLOW = {"instances": [[1, 0, 0, 0]]}
@@ -175,6 +177,26 @@ def test_a_port_that_is_taken_is_told(running, models):
         port = taken.getsockname()[1]
         with pytest.raises(AssertionError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
             running("--model-path", models.iris, "--port", port)
+
+
+def test_a_grpc_port_that_is_taken_is_told(running, models):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(AssertionError, match="Failed to bind to address"):
+            running("--model-path", models.iris, "--grpc-port", taken.getsockname()[1])
+
+
+def test_workers_share_the_grpc_port(running, models):
+    server = running("--model-path", models.iris, "--workers", 2, grpc=True)
+    for _ in range(10):
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            ready = channel.unary_unary(
+                "/inference.GRPCInferenceService/ServerReady",
+                request_serializer=messages.ServerReadyRequest.SerializeToString,
+                response_deserializer=messages.ServerReadyResponse.FromString,
+            )
+            assert ready(messages.ServerReadyRequest(), timeout=30, wait_for_ready=True).ready
 
 
 def test_every_option_is_on_the_page():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from functools import partial
@@ -63,6 +64,9 @@ def main() -> int:
     from headrace.serving.runtime.serve import listening
 
     try:
+        # Imported in the workers only: what it starts does not survive a fork.
+        if asked.grpc_port and importlib.util.find_spec("grpc") is None:
+            raise UsageError("--grpc-port needs grpcio", remedy="pip install grpcio, or pip install 'headrace[grpc]'.")
         server = _server(asked)
         try:
             listener = listening(asked.host, asked.port)
@@ -143,7 +147,7 @@ def _work(server: ModelServer, listener: Any, asked: argparse.Namespace, parent:
     if asked.grpc_port:
         from headrace.serving.runtime.grpc_service import GrpcServer
 
-        server.companions.append(GrpcServer(server.served, asked.host, asked.grpc_port))
+        server.companions.append(GrpcServer(server.served, asked.host, asked.grpc_port, shared=asked.workers > 1))
     serve(server, listener, parent=parent)
 
 

@@ -324,8 +324,12 @@ class ModelServer:
                     self.served.payloads.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-            for companion in self.companions:
-                await companion.start()
+            try:
+                for companion in self.companions:
+                    await companion.start()
+            except Exception as error:  # noqa: BLE001 - uvicorn says it and ends
+                await send({"type": "lifespan.startup.failed", "message": str(error)})
+                return
             await send({"type": "lifespan.startup.complete"})
 
 

@@ -45,8 +45,10 @@ _CONTENTS = {
 class GrpcServer:
     """Answers gRPC as long as the application lives (see app.Companion)."""
 
-    def __init__(self, served: Served, host: str, port: int) -> None:
+    def __init__(self, served: Served, host: str, port: int, *, shared: bool = False) -> None:
+        """`shared`: other workers listen on the same port."""
         self.served = served
+        self.shared = shared
         self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self._server: Any = None
 
@@ -54,6 +56,7 @@ class GrpcServer:
         """Listen. Raises RuntimeError when the port is taken."""
         size = self.served.settings.max_body
         options = [("grpc.max_receive_message_length", size), ("grpc.max_send_message_length", -1)]
+        options.append(("grpc.so_reuseport", int(self.shared)))
         self._server = grpc.aio.server(options=options)
         self._server.add_generic_rpc_handlers((self._handlers(),))
         self._server.add_insecure_port(self.address)

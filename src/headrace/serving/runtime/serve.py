@@ -39,7 +39,7 @@ def serve(server: ModelServer, listener: socket.socket, *, parent: int = 0) -> N
             running.should_exit = True
 
     config = uvicorn.Config(
-        server, loop="auto", http=PunctualProtocol, ws="none", log_level="warning", access_log=False,
+        server, loop="auto", lifespan="on", http=PunctualProtocol, ws="none", log_level="warning", access_log=False,
         server_header=False, date_header=False, timeout_graceful_shutdown=DRAIN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS, callback_notify=look, timeout_notify=1, backlog=BACKLOG,
     )  # fmt: skip
