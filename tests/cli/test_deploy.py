@@ -50,6 +50,12 @@ def test_the_share_of_a_manifest_is_held_until_it_is_promoted(headrace):
     (rollout,) = headrace.json("rollouts", "list")
     assert headrace.json("rollouts", "show", rollout["id"])["steps"] == [{"setWeight": 10}, {"pause": {}}]
 
+    headrace.write(delay__yaml=percent.replace("10", "50"))
+    assert headrace("deploy", "delay", "--model", "m.joblib").returncode == 0
+    (same,) = headrace.json("rollouts", "list")
+    assert same["id"] == rollout["id"], "it goes on with the canary that is there"
+    assert headrace.json("rollouts", "show", rollout["id"])["steps"] == [{"setWeight": 50}, {"pause": {}}]
+
 
 def test_check_lists_what_of_a_service_is_not_used(headrace):
     placed = DELAY.replace("predictor: {", "predictor: {nodeSelector: {disk: ssd}, ")

@@ -13,7 +13,7 @@ SERVICE = """\
 apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
 metadata: {name: delay}
-spec: {predictor: {mlflow: {storageUri: "models:/delay@champion"}}}
+spec: {predictor: {model: {modelFormat: {name: mlflow}, storageUri: "models:/delay@champion"}}}
 """
 ROLLOUT = """\
 apiVersion: headrace.dev/v1alpha1

@@ -222,7 +222,6 @@ def test_who_matches_gets_the_new_revision_while_the_test_runs(stage, start):
 
 
 def test_a_mean_is_tested_by_its_sums(stage, start, predicted):
-    pytest.importorskip("headrace.quality.analysis.means")
     rollout = start(_ab(metric="kind: mean"))
     stage.step(1)
     spent = {1: [(1, 10.0 + i % 5) for i in range(1600)], 2: [(1, 20.0 + i % 5) for i in range(1600)]}

@@ -13,6 +13,7 @@ from headrace.cli import output, rollouts
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import queries
 from headrace.control.rollouts.request import Model, request
+from headrace.control.rollouts.resplit import resplit
 from headrace.errors import UsageError
 from headrace.project import wiring
 from headrace.project.load import Project
@@ -41,23 +42,21 @@ def command(service: str, model: str | None, environment: str | None, reason: st
         wanted = wanted.canary
     if wanted.canary_percent is not None:
         steps = steps.held_at(wanted.canary_percent)
-    rollout_id = request(
-        platform.database,
-        service=wanted,
-        rollout=steps,
-        model=_model(platform.registry, project, wanted, model),
-        key=f"deploy:{secrets.token_hex(8)}",
-        actor=f"user:{getpass.getuser()}",
-        reason=reason,
-        at=platform.clock.now(),
-    )
+    to, actor, at = _model(platform.registry, project, wanted, model), f"user:{getpass.getuser()}", platform.clock.now()
+    # A canary of this very model that is there already gets the share that the manifest says now.
+    rollout_id = resplit(
+        platform.database, service=service, model_uri=to.uri, settings=wanted.settings(),
+        percent=wanted.canary_percent, actor=actor, reason=reason, at=at,
+    ) or request(
+        platform.database, service=wanted, rollout=steps, model=to, key=f"deploy:{secrets.token_hex(8)}", actor=actor,
+        reason=reason, at=at,
+    )  # fmt: skip
     if watch:
         return rollouts.follow(platform, rollout_id, json_=json_)
     if json_:
         output.as_json(queries.rollout_json(platform.database, rollout_id))
     else:
-        to = queries.rollout_json(platform.database, rollout_id)["to"]["model"]
-        click.echo(f"Rollout {rollout_id} of {service} to {to} has been asked for.")
+        click.echo(f"Rollout {rollout_id} of {service} to {to.uri} has been asked for.")
         rollouts.say_who_acts(platform)
     return 0
 

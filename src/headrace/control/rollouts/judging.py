@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from headrace.contracts.rollout import Analysis, Rollout, Test
 from headrace.contracts.verdict import Outcome, Verdict
 from headrace.quality.analysis.judge import judge
+from headrace.quality.analysis.means import difference_interval
 from headrace.quality.analysis.sequential import rate_interval, ratio_interval
 from headrace.quality.analysis.window import Window
 
@@ -83,8 +83,7 @@ def _mean(test: Test, counted: Counted) -> dict[str, Any]:
     canary, stable = (counted.moments.get(arm, (0.0, 0.0, 0.0)) for arm in ("canary", "stable"))
     low, high = float("-inf"), float("inf")
     if canary[0] > 1 and stable[0] > 1:
-        means = importlib.import_module("headrace.quality.analysis.means")
-        low, high = means.difference_interval(int(canary[0]), *canary[1:], int(stable[0]), *stable[1:], test.alpha)
+        low, high = difference_interval(int(canary[0]), *canary[1:], int(stable[0]), *stable[1:], test.alpha)
     first, second = _ratio(canary[1], canary[0]), _ratio(stable[1], stable[0])
     return {
         "kind": test.kind,
