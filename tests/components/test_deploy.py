@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from kfp import dsl
 
@@ -59,6 +61,16 @@ def test_a_rollout_to_the_pinned_version_starts(deployed, workshop, version):
     revision = workshop.database.one("SELECT * FROM revision WHERE id = ?", (row.to_revision,))
     assert (revision["model_uri"], revision["namespace"]) == (version.uri, "flights")
     assert revision["model_path"] == str(workshop.registry.folder(version.uri))
+
+
+def test_the_share_and_the_files_of_a_manifest_count_as_they_do_on_the_command_line(deployed, workshop, inside):
+    inside.setenv("HEADRACE_PROJECT", "/project")
+    own = "  transformer:\n    containers: [{name: own, args: [--model_class=own.py:Own]}]\n"
+    deployed(service=SERVICE.replace("    model:", "    canaryTrafficPercent: 10\n    model:") + own)
+    (row,) = rows.active(workshop.database)
+    assert [(step.kind, step.weight) for step in row.document.steps] == [("setWeight", 10), ("pause", 0)]
+    settings = workshop.database.one("SELECT settings FROM revision WHERE id = ?", (row.to_revision,))["settings"]
+    assert json.loads(settings)["transformer"] == "/project/own.py:Own"
 
 
 def test_a_task_that_is_done_again_starts_no_second_rollout(deployed, workshop):

@@ -392,6 +392,8 @@ def test_pipelines_inside_that_wait_for_their_backoff_do_not_hide_what_can_start
     (gate,) = approvals.gates(database, "waiting")
     approvals.decide(database, gate.id, at=1e9, actor="user:ann", approve=True, reason="")
     serve_until(lambda: len(_attempts(database, created)) == 15 and _none_runs(database))
+    begun = {path: task["state"] for path, task in runner.result(created).tasks.items() if path.endswith("/word")}
+    assert list(begun.values()) == ["SUCCEEDED"] * 3
 
 
 def _none_runs(database):

@@ -159,6 +159,8 @@ def test_workers_end_with_a_parent_that_was_killed(running, models):
     server = running("--model-path", models.iris, "--workers", 2)
     left = until(lambda: len(found := workers_of(server)) == 2 and found)
     server.process.kill()
+    server.process.wait()
+    assert len(left) == 2
     until(lambda: not any(worker.is_running() and worker.status() != "zombie" for worker in left))
 
 

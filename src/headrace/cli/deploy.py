@@ -37,11 +37,7 @@ def command(service: str, model: str | None, environment: str | None, reason: st
     project = platform.project
     if project is None:
         raise UsageError("no project here", remedy="Go to the folder of headrace.toml.")
-    wanted, steps = project.manifest(service), project.rollout(service)
-    if wanted.canary is not None:
-        wanted = wanted.canary
-    if wanted.canary_percent is not None:
-        steps = steps.held_at(wanted.canary_percent)
+    wanted, steps = project.manifest(service).newest, project.rollout(service)
     to, actor, at = _model(platform.registry, project, wanted, model), f"user:{getpass.getuser()}", platform.clock.now()
     # A canary of this very model that is there already gets the share that the manifest says now.
     rollout_id = resplit(

@@ -29,9 +29,10 @@ def deploy(model: str, manifest: dsl.Input[dsl.Artifact], rollout: dsl.Input[dsl
     registry = ModelRegistry(os.environ["MLFLOW_TRACKING_URI"])
     uri = registry.pinned(model)
     run = os.environ["HEADRACE_RUN_ID"]
+    service = inference_service.parse(Path(manifest.path).read_text(encoding="utf-8"), manifest.path)
     started = request(
         Database(Home.locate().database),
-        service=inference_service.parse(Path(manifest.path).read_text(encoding="utf-8"), manifest.path),
+        service=service.within(os.environ.get("HEADRACE_PROJECT") or str(Path.cwd())).newest,
         rollout=rollout_document.parse(Path(rollout.path).read_text(encoding="utf-8"), rollout.path),
         model=Model(uri, str(registry.folder(uri))),
         key=f"run/{run}/{os.environ['HEADRACE_TASK']}",

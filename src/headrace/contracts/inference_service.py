@@ -108,6 +108,11 @@ class InferenceService:
     canary: InferenceService | None = None
     unused: tuple[Unused, ...] = ()
 
+    @property
+    def newest(self) -> InferenceService:
+        """What a deployment is about: the canary of `spec.canary`, else the predictor itself."""
+        return self.canary or self
+
     def within(self, root: str) -> InferenceService:
         """The same with the files of its classes found from the folder `root`, wherever it is read."""
         return replace(

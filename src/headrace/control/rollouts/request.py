@@ -36,8 +36,11 @@ def request(
 ) -> str:
     """Start a rollout and return its id; the same `key` again returns the first one.
 
-    An unfinished rollout of the service is aborted: what is asked for last is what is wanted.
+    An unfinished rollout of the service is aborted: what is asked for last is what is wanted. A share that the manifest
+    holds (`canary_percent`) goes before the steps of the rollout document.
     """
+    if service.canary_percent is not None:
+        rollout = rollout.held_at(service.canary_percent)
     with database.transaction() as connection:
         known = connection.execute("SELECT id FROM rollout WHERE request_key = ?", (key,)).fetchone()
         if known:
