@@ -6,6 +6,7 @@
     ├── StorageError              1   the disk did not take a change: full, over quota, failing
     └── UsageError                2   nothing was done: the command, a file or the surroundings are wrong
         ├── DocumentError         2   a document says something that cannot be carried out: file, line, field
+        ├── ForbiddenError        2   whoever asks may not do it
         ├── UnsupportedError      2   this engine cannot do it; said before anything runs
         └── NotFoundError         2   no such run, service, pipeline, gate …
 
@@ -58,6 +59,10 @@ class DocumentError(UsageError):
         self.file = file
         self.line = line
         self.field = field
+
+
+class ForbiddenError(UsageError):
+    """Whoever asks may not do it: a role is missing, or the request is not theirs."""
 
 
 class UnsupportedError(UsageError):

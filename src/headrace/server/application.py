@@ -14,6 +14,10 @@ from headrace.errors import HeadraceError
 from headrace.project.wiring import Platform
 from headrace.server import errors, kfp
 from headrace.server.api import PREFIX, Api
+from headrace.server.console import routes
+from headrace.server.console.frame import Frames
+from headrace.server.console.problems import Problems
+from headrace.server.console.rendering import Renderer
 from headrace.server.kfp.problems import http_problem
 from headrace.server.operations import Operation, document
 
@@ -25,10 +29,15 @@ def application(
     operations = [*Api(platform, about, stopping).operations(), *kfp.operations(platform)]
     described = document(operations)
     operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
+    renderer = Renderer()
+    console = Problems(renderer, Frames(platform, about))
     return Starlette(
-        routes=[operation.route() for operation in operations],
-        exception_handlers={HeadraceError: _problem, HTTPException: _no_route, Exception: _defect},
-    )
+        routes=[operation.route() for operation in operations] + routes(platform, about, stopping, renderer),
+        exception_handlers={
+            HeadraceError: console.before(_problem), HTTPException: console.before(_no_route),
+            Exception: console.before(_defect),
+        },
+    )  # fmt: skip
 
 
 def _is_kfp(request: Request) -> bool:

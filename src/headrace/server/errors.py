@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from headrace.errors import ConflictError, HeadraceError, NotFoundError, StorageError, UsageError
+from headrace.errors import ConflictError, ForbiddenError, HeadraceError, NotFoundError, StorageError, UsageError
 
 
 def respond(request: Request, error: Exception) -> JSONResponse:
@@ -18,8 +18,8 @@ def respond(request: Request, error: Exception) -> JSONResponse:
 
 
 def status_of(error: HeadraceError) -> int:
-    """404 not found, 409 conflict, 400 wrong request, 503 the disk is full, 500 else."""
+    """404 not found, 403 forbidden, 409 conflict, 400 wrong request, 503 the disk is full, 500 else."""
     kinds: tuple[tuple[type[HeadraceError], int], ...] = (
-        (NotFoundError, 404), (ConflictError, 409), (UsageError, 400), (StorageError, 503),
+        (NotFoundError, 404), (ForbiddenError, 403), (ConflictError, 409), (UsageError, 400), (StorageError, 503),
     )  # fmt: skip
     return next((status for kind, status in kinds if isinstance(error, kind)), 500)

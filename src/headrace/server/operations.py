@@ -54,7 +54,7 @@ class Operation:
 
     async def _endpoint(self, request: Request) -> Response:
         refuse_other_sites(request)
-        query = Fields({name: _typed(schema, request.query_params.get(name)) for name, schema in self.query.items()})
+        query = call_of(request, self.query).query
         body, upload = Fields(), ("", b"")
         if self.upload:
             upload = await read_upload(request, UPLOAD_FIELD, self.most_bytes)
@@ -92,6 +92,12 @@ class Operation:
                 "required": bool(self.required), "content": {"application/json": {"schema": body}},
             }  # fmt: skip
         return told
+
+
+def call_of(request: Request, query: Mapping[str, Schema]) -> Call:
+    """A request that brings no body, as a handler takes it."""
+    fields = {name: _typed(schema, request.query_params.get(name)) for name, schema in query.items()}
+    return Call(request.path_params, Fields(fields), Fields())
 
 
 class Answer(JSONResponse):

@@ -134,7 +134,7 @@ async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> dict[str, A
 
     if _content_type(request) != "application/json":
         raise UsageError("the body must be JSON", remedy="Send it with the header content-type: application/json.")
-    raw = await _read(request, most)
+    raw = await read_raw(request, most)
     if not raw:
         return {}
     try:
@@ -153,7 +153,7 @@ async def read_upload(request: Request, name: str, most: int) -> tuple[str, byte
     remedy = f"Send the file in the field {name} of a multipart/form-data body."
     if _content_type(request) != "multipart/form-data":
         raise UsageError("the body must be multipart/form-data", remedy=remedy)
-    raw = await _read(request, most + _FORM_BYTES)
+    raw = await read_raw(request, most + _FORM_BYTES)
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield bytes(raw)
@@ -172,7 +172,8 @@ async def read_upload(request: Request, name: str, most: int) -> tuple[str, byte
         await form.close()
 
 
-async def _read(request: Request, most: int) -> bytearray:
+async def read_raw(request: Request, most: int) -> bytearray:
+    """The body, of at most `most` bytes. Raises UsageError."""
     raw = bytearray()
     async for piece in request.stream():
         raw += piece

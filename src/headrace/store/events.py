@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from headrace.clock import rfc3339
 from headrace.store.database import Database
 
 _GENESIS = "0" * 64
+# Sorts behind all that a kind or a subject may go on with.
+_LAST = "\U0010ffff"
+_CHECKED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,78 @@ def read(
     return [_event(row) for row in rows]
 
 
+def newest(
+    database: Database,
+    *,
+    before: int | None = None,
+    kind: str = "",
+    actor: str = "",
+    subject: str = "",
+    limit: int = 100,
+) -> list[Event]:
+    """Lines with a number below `before`, newest first, at most `limit`.
+
+    `kind` and `subject` may be the beginning of what they ask for ("run" finds "run.started"); "" asks for all.
+    """
+    clauses = ["(? IS NULL OR seq < ?)"]
+    parameters: list[Any] = [before, before]
+    for column, wanted in (("kind", kind), ("subject", subject)):
+        if wanted:
+            clauses.append(f"{column} >= ? AND {column} < ?")
+            parameters += [wanted, wanted + _LAST]
+    if actor:
+        clauses.append("actor = ?")
+        parameters.append(actor)
+    rows = database.query(
+        f"SELECT * FROM event WHERE {' AND '.join(clauses)} ORDER BY seq DESC LIMIT ?", (*parameters, limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def known(database: Database) -> tuple[list[str], list[str]]:
+    """The kinds and the actors that the log names, sorted."""
+    kinds = [str(row["kind"]) for row in database.query("SELECT DISTINCT kind FROM event ORDER BY kind")]
+    actors = [str(row["actor"]) for row in database.query("SELECT DISTINCT actor FROM event ORDER BY actor")]
+    return kinds, actors
+
+
+def total(database: Database) -> int:
+    """How many lines there are: none is ever removed, so it is the number of the last."""
+    row = database.one("SELECT coalesce(max(seq), 0) AS n FROM event")
+    return int(row["n"]) if row else 0
+
+
+class Chain:
+    """Checks the chain of digests, and later only what has come since. Any thread may ask."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._seq, self._digest = 0, _GENESIS
+        self._broken: int | None = None
+        self._guard = threading.Lock()
+
+    def broken(self) -> int | None:
+        """The number of the first line whose digest does not follow from the line before; None when all hold."""
+        with self._guard:
+            while self._broken is None:
+                rows = self.database.query(
+                    "SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (self._seq, _CHECKED_AT_ONCE)
+                )
+                for row in rows:
+                    fields = (row["actor"], row["kind"], row["subject"], row["reason"], row["data"])
+                    self._digest = _chain(self._digest, row["at"], *fields)
+                    self._seq = int(row["seq"])
+                    if self._digest != row["digest"]:
+                        self._broken = self._seq
+                        break
+                if len(rows) < _CHECKED_AT_ONCE:
+                    break
+            return self._broken
+
+
 def first_broken(database: Database) -> int | None:
     """The number of the first line whose digest does not follow from the line before; None when all hold."""
-    digest = _GENESIS
-    for row in database.query("SELECT * FROM event ORDER BY seq"):
-        digest = _chain(digest, row["at"], row["actor"], row["kind"], row["subject"], row["reason"], row["data"])
-        if digest != row["digest"]:
-            return int(row["seq"])
-    return None
+    return Chain(database).broken()
 
 
 def _event(row: sqlite3.Row) -> Event:

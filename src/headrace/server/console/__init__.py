@@ -1,0 +1,5 @@
+"""The console: server-rendered pages over the functions that the API and the command line call, too."""
+
+from headrace.server.console.application import routes
+
+__all__ = ["routes"]

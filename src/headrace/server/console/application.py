@@ -1,0 +1,33 @@
+"""The pages and actions of the console as routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+
+from headrace.project.wiring import Platform
+from headrace.server.console import events, home
+from headrace.server.console.actions import Action
+from headrace.server.console.frame import Frames
+from headrace.server.console.pages import Page
+from headrace.server.console.rendering import Renderer
+
+STATIC = Path(__file__).with_name("static")
+
+
+def routes(
+    platform: Platform, about: Mapping[str, Any], stopping: Callable[[], bool], renderer: Renderer
+) -> list[BaseRoute]:
+    """Every action, and every page with its JSON twin and, where something lives, its stream of changes."""
+    pages: list[Page] = [*home.pages(platform), *events.pages(platform)]
+    actions: list[Action] = []
+    frames = Frames(platform, about)
+    found: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
+    found += [action.route() for action in actions]
+    for page in pages:
+        found += page.routes(renderer, frames, platform.home.database, stopping)
+    return found

@@ -1,0 +1,108 @@
+"""HTML from templates: times, durations, states, links."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from headrace.governance.rbac import Role
+from headrace.server import access
+from headrace.server.console.actions import TOLD_COOKIE
+from headrace.server.console.frame import Frame
+from headrace.server.json_text import json_text
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from jinja2 import Environment
+
+NAVIGATION = (
+    ("/", "Home"), ("/runs", "Runs"), ("/pipelines", "Pipelines"), ("/models", "Models"), ("/services", "Services"),
+    ("/approvals", "Approvals"), ("/lineage", "Lineage"), ("/events", "Events"),
+)  # fmt: skip
+
+
+class Renderer:
+    """Renders the console's templates; made once, loaded when the first page is asked for."""
+
+    @cached_property
+    def environment(self) -> Environment:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+
+        made = Environment(
+            loader=PackageLoader("headrace.server.console"), autoescape=True, undefined=StrictUndefined,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        made.filters.update(
+            lasting=lasting, moment=_moment, short=lambda text: str(text)[:12], figure=figure, count=count,
+            path=lambda text: quote(str(text), safe="@:"), query=lambda text: quote(str(text), safe=""), pretty=_pretty,
+        )  # fmt: skip
+        made.globals.update(navigation=NAVIGATION, Role=Role)
+        return made
+
+    def page(
+        self,
+        request: Request,
+        template: str,
+        page: DataclassInstance,
+        frame: Frame,
+        stream: str = "",
+        status: int = 200,
+    ) -> HTMLResponse:
+        """A page's HTML. `stream` is where its changes are told; "" when it does not change."""
+        told = unquote(request.cookies.get(TOLD_COOKIE, ""))
+        text = self.environment.get_template(template).render(
+            page=page, frame=frame, stream=stream, here=request.url.path, request=request, told=told,
+            who=access.principal(request), csrf=access.csrf_token(request),
+        )  # fmt: skip
+        response = HTMLResponse(text, status_code=status, headers={"cache-control": "no-store"})
+        access.keep_session(request, response)
+        if told:
+            response.delete_cookie(TOLD_COOKIE, path="/")
+        return response
+
+
+def lasting(seconds: float | None) -> str:
+    """A duration as people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`; "" for None."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{whole} s"
+
+
+def figure(value: Any) -> str:
+    """A number with four significant digits; anything else as text."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """`1 run`, `3 runs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _moment(text: str | None) -> Any:
+    """A time as an element, in UTC; the page's script says it in the reader's words."""
+    from markupsafe import Markup
+
+    if not text:
+        return ""
+    at = datetime.fromisoformat(text)
+    return Markup('<time datetime="{}">{}</time>').format(text, at.strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+def _pretty(value: Any) -> str:
+    return json_text(value, indent=2) if isinstance(value, dict | list | tuple) else str(value)
