@@ -1,5 +1,6 @@
 """The faster form of a model: kept when it agrees, used, told, and never in the way of a right answer."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import HeadraceError
-from headrace.serving.runtime import faster
+from headrace.serving.runtime import faster, tables
 from headrace.serving.runtime.loaders import load
 
 FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
@@ -78,7 +79,66 @@ def test_a_table_with_text_has_one_and_what_it_would_read_otherwise_goes_to_the_
     ask = lambda *rows: client.post("/v1/models/delay:predict", json={"instances": list(rows)})  # noqa: E731
     assert ask(ONTIME, LATE).json() == {"predictions": [0, 1]}
     assert ask({**ONTIME, "dep_delay": None}, LATE).json() == {"predictions": [0, 1]}
-    assert ask({**ONTIME, "carrier": None}).status_code == 500  # as the original: it does not know that carrier
+    for carrier in (None, "", "nan", "ZZ"):  # as the original: it does not know that carrier
+        assert ask({**ONTIME, "carrier": carrier}).status_code == 500
+    assert ask({**LATE, "carrier": "AA"}, LATE).json() == {"predictions": [0, 1]}
+
+
+@pytest.fixture
+def boosted(tmp_path):
+    """Gradient boosted trees that split by category, behind an encoding of the text: the flights example's pipeline."""
+    import pandas as pd
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "carrier": random.choice([f"c{i}" for i in range(40)], 2000),
+            "origin": random.choice(["EWR", "JFK", None], 2000),
+            "hour": random.integers(5, 24, 2000).astype(float),
+            "temp": random.choice([np.nan, 10.5, 20.25, 33.1], 2000),
+        }
+    )
+    late = (table["carrier"].str[1:].astype(int) % 3 + table["hour"] / 8 + table["temp"].fillna(0) / 30 > 3).astype(int)
+    encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan, encoded_missing_value=np.nan)
+    boost = HistGradientBoostingClassifier(categorical_features=[0, 1], max_iter=20, random_state=0)
+    columns = make_column_transformer((encode, ["carrier", "origin"]), remainder="passthrough")
+    model = make_pipeline(columns, boost).fit(table, late)
+    return save(tmp_path / "boosted", model, table), model, table
+
+
+def test_boosted_trees_agree_on_all_rows_with_missing_and_unknown_values_too(boosted):
+    folder, model, table = boosted
+    outcome = faster.make(folder)
+    assert outcome.kept, outcome.why
+    form = load(folder)
+    assert form.platform == "onnxruntime_onnx"
+    unknown = table.assign(carrier="zz")
+    for rows in (table, unknown, table.assign(origin=None, temp=None)):
+        given = json.loads(rows.to_json(orient="records"))
+        found = form.predict(tables.of_rows(given, form))
+        assert np.array_equal(found, model.predict(rows.astype(table.dtypes)))
+    assert form.predictor._original is None  # none of them needed it
+
+
+def test_probabilities_are_compared_too(boosted, monkeypatch):
+    folder, _, _ = boosted
+    ensemble = faster.boosted_trees.ensemble
+
+    def shifted(model):
+        model._baseline_prediction = model._baseline_prediction - 1e-3
+        try:
+            return ensemble(model)
+        finally:
+            model._baseline_prediction = model._baseline_prediction + 1e-3
+
+    monkeypatch.setattr(faster.boosted_trees, "ensemble", shifted)
+    outcome = faster.make(folder)
+    assert not outcome.kept
+    assert "rows differ" in outcome.why
 
 
 def test_missing_numbers_are_refused_as_by_the_original(svc, serve):

@@ -1,10 +1,11 @@
-"""A faster form of a scikit-learn model: converted to ONNX, kept beside it only if it gives the same answers.
+"""A faster form of a scikit-learn model: converted to ONNX, kept only if it gives the same answers.
 
-`python -m headrace.serving.runtime.faster MODEL_FOLDER [--data ROWS]` makes it; the model server then uses it. The
-same answers: equal classes, and numbers within `tolerance` times the larger of 1 and the original's, on the model's
-input example, the rows of `--data`, and 1,000 rows mixed from those (each value from some row; numbers of floating
-point also moved about). Rows that ONNX could read differently are predicted by the original:
-those with a missing value in a column for which that was not compared, and numbers that it cannot hold.
+`python -m headrace.serving.runtime.faster MODEL_FOLDER [--data ROWS]` makes it by hand; the model server of a revision
+makes it when it starts, where there is none. The same answers: equal classes, and numbers (a classifier's
+probabilities too) within `tolerance` times the larger of 1 and the original's, on the model's input example, the rows
+of `--data`, and 1,000 rows mixed from those (each value from some row; numbers of floating point also moved about).
+Rows that ONNX could read differently are predicted by the original: those with a missing value in a column, or a text
+that is unknown, for which that was not compared and did not agree, and numbers that it cannot hold.
 """
 
 from __future__ import annotations
@@ -13,25 +14,30 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headrace.errors import DocumentError, HeadraceError
-from headrace.serving.runtime import tables
+from headrace.serving.runtime import boosted_trees, tables
 from headrace.serving.runtime.models import Inputs, Model
 
 FILE = "headrace-faster.onnx"
 RECORD = "headrace-faster.json"
 TOLERANCE = 1e-4
 _MIXED_ROWS = 1000
+_PROBE_ROWS = 40
 _MIN_CLEAN_ROWS = 100
-_VERSION = 1
+_MOST_TEXTS = 10_000
+_VERSION = 2
 _REACHES = (1.0, 3.0, 10.0)
 _OWN = {FILE, RECORD}
+# "" is what ONNX gets for a missing text, "nan" is how skl2onnx writes down a missing category.
+_STRANGE_TEXTS = ("", "nan", "a text that nobody knows")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Predictor:
         self.session = session
         self.types = {name: np.dtype(kind) for name, kind in record["inputs"].items()}
         self.missing = set(record["missing"])
+        self.texts = {name: frozenset(texts) for name, texts in record["texts"].items()}
         self.dtype = np.dtype(record["dtype"])
         self.matrix = record["form"] == "matrix"
         self._load = original
@@ -58,7 +65,7 @@ class Predictor:
         """Predictions, of the type that the original gives. [rows]"""
         arrays = {"": given} if self.matrix else given
         fed, odd = self.fed(arrays)
-        if not odd.any():
+        if odd is None or not odd.any():
             return self.run(fed)
         if self._original is None:
             self._original = self._load()
@@ -76,126 +83,250 @@ class Predictor:
         return found.astype(self.dtype, copy=False)
 
     def fed(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-        """The arrays as ONNX Runtime gets them, and which rows would not mean the same to it. [rows]"""
-        fed, odd = {}, np.zeros(len(next(iter(arrays.values()))), bool)
+        """The arrays as ONNX Runtime gets them, [rows, columns], and which rows would not mean the same to it, [rows]
+        (None: each means the same)."""
+        fed, odd, numbers = {}, [], []
         for (name, dtype), array in zip(self.types.items(), arrays.values(), strict=True):
-            made, strange = _fed(array, dtype, name in self.missing)
-            fed[name] = made
-            if strange is not None:
-                odd |= strange
-        return fed, odd
+            if dtype.kind == "O":
+                array, strange = self._text(name, array)
+                odd += strange
+            else:
+                with np.errstate(over="ignore"):
+                    array = array.astype(dtype, copy=False)
+                if dtype.kind == "f":
+                    numbers.append((name, array))
+            fed[name] = array if array.ndim == 2 else array.reshape(-1, 1)
+        if numbers and not np.isfinite(np.concatenate([array.reshape(-1) for _, array in numbers])).all():
+            for name, _ in numbers:
+                strange = np.isinf(fed[name]) if name in self.missing else ~np.isfinite(fed[name])
+                odd.append(strange.any(axis=1))
+        return fed, np.any(odd, axis=0) if odd else None
+
+    def _text(self, name: str, array: Any) -> tuple[Any, list[Any]]:
+        """A column of text with "" for what is missing, and which rows would not mean the same (none, or one array)."""
+        values = array.tolist()
+        odd = []
+        if name in self.texts:
+            known = self.texts[name]
+            odd = [np.array([value is not None and value not in known for value in values])]
+        if None not in values:
+            return array, odd
+        absent = np.array([value is None for value in values])
+        return np.where(absent, "", array), odd if name in self.missing else [*odd, absent]
 
 
-def _fed(array: Any, dtype: Any, missing: bool) -> tuple[Any, Any]:
-    """An array as ONNX Runtime gets it, [rows, columns], and which rows it would read differently (None: none).
+def make(folder: Path, *, data: Path | None = None, tolerance: float = TOLERANCE, into: Path | None = None) -> Outcome:
+    """Convert the MLflow scikit-learn model in `folder`, compare, and keep the result if it agrees.
 
-    `missing` says that what is missing was compared as well, and agreed: NaN, and "" for text.
-    """
-    if dtype.kind == "O":
-        absent = np.array([value is None for value in array.tolist()])
-        if not absent.any():
-            return array.reshape(-1, 1), None
-        return np.where(absent, "", array).reshape(-1, 1), None if missing else absent
-    with np.errstate(over="ignore"):
-        made = array.astype(dtype, copy=False)
-    made = made if made.ndim == 2 else made.reshape(-1, 1)
-    if made.dtype.kind != "f" or np.isfinite(made).all():
-        return made, None
-    strange = np.isinf(made) if missing else ~np.isfinite(made)
-    return made, strange.any(axis=1)
-
-
-def make(folder: Path, *, data: Path | None = None, tolerance: float = TOLERANCE) -> Outcome:
-    """Convert the MLflow scikit-learn model in `folder`, compare, and keep the result beside it if it agrees.
+    It is kept beside the model, or in the folder `into`; there, also why there is none.
 
     Raises:
         HeadraceError: the model cannot be loaded, there are no rows to compare on, or skl2onnx is not installed.
     """
+    kept_in = into or folder
+    for name in _OWN:
+        (kept_in / name).unlink(missing_ok=True)
+    kept_in.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=kept_in) as made:
+        record, why = _made(folder, data, tolerance, Path(made) / FILE)
+        if record is None and into is None:
+            return Outcome(False, why)
+        told = {"version": _VERSION, "digest": digest(folder), "kept": record is not None, "why": why}
+        if record is not None:
+            (Path(made) / FILE).replace(kept_in / FILE)
+        (Path(made) / RECORD).write_text(json.dumps(told | (record or {}), indent=1) + "\n", encoding="utf-8")
+        (Path(made) / RECORD).replace(kept_in / RECORD)
+    return Outcome(record is not None, why)
+
+
+def _made(folder: Path, data: Path | None, tolerance: float, file: Path) -> tuple[dict[str, Any] | None, str]:
+    """The record of a conversion in `file` that agrees, or None, and why."""
     from headrace.serving.runtime.loaders import mlflow_folder, plain_files, predictors
 
-    for name in _OWN:
-        (folder / name).unlink(missing_ok=True)
     model = mlflow_folder.load(folder, 1)
     if not model.platform.startswith("sklearn"):
-        return Outcome(False, f"only scikit-learn models are converted, this is {model.platform}")
+        return None, f"only scikit-learn models are converted, this is {model.platform}"
     plain_files.library("onnxruntime")
     plain_files.library("skl2onnx")
     rows = _rows(folder, data)
+    original = _Original(model)
     inputs = _mixed(tables.of_rows(rows, model), np.random.default_rng(0))
     try:
-        wanted = model.predict(inputs)
+        wanted = original.answers(inputs)
     except Exception as error:  # noqa: BLE001 - a model may raise anything at rows that were mixed
-        return Outcome(False, f"the original raises at the rows to compare on: {type(error).__name__}: {error}")
-    if not isinstance(wanted, np.ndarray) or wanted.ndim != 1:
-        return Outcome(False, "the model does not predict one value a row")
-    if wanted.dtype.kind != "f" and len(set(wanted.tolist())) < 2:
-        return Outcome(False, "all rows that there are to compare on get the same answer: give others by --data")
-    estimator = getattr(model.predictor, "pipeline", model.predictor)
-    if not predictors.is_rowwise(estimator):
-        return Outcome(False, "the model holds code that is not scikit-learn's own")
+        return None, f"the original raises at the rows to compare on: {type(error).__name__}: {error}"
+    values, chances = wanted
+    if not isinstance(values, np.ndarray) or values.ndim != 1:
+        return None, "the model does not predict one value a row"
+    if values.dtype.kind != "f" and chances is None and len(set(values.tolist())) < 2:
+        return None, "all rows that there are to compare on get the same answer: give others by --data"
+    if not predictors.is_rowwise(original.estimator):
+        return None, "the model holds code that is not scikit-learn's own"
     why = ""
     for number in ("float64", "float32"):
-        record, why = _try(folder, model, inputs, wanted, number, tolerance)
+        record, why = _try(file, original, inputs, wanted, number, tolerance)
         if record is not None:
-            record |= {"version": _VERSION, "given_rows": len(rows), "digest": digest(folder)}
-            (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            return Outcome(True, f"it agrees on {record['compared']} rows within {tolerance:g}, with {number}")
-        (folder / FILE).unlink(missing_ok=True)
-    return Outcome(False, why)
+            why = f"it agrees on {record['compared']} rows within {tolerance:g}, with {number}"
+            return record | {"given_rows": len(rows)}, why
+    return None, why
+
+
+class _Original:
+    """The model, and what it answers: values [rows], and a classifier's probabilities [rows, classes], else None."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.estimator = getattr(model.predictor, "pipeline", model.predictor)
+
+    def answers(self, inputs: Inputs) -> tuple[Any, Any]:
+        values = self.model.predict(inputs)
+        if not hasattr(self.estimator, "predict_proba"):
+            return values, None
+        return values, self.model.predictor.predict_proba(self.model.given(inputs))
 
 
 def _try(
-    folder: Path, model: Model, inputs: Inputs, wanted: Any, number: str, tolerance: float
+    file: Path, original: _Original, inputs: Inputs, wanted: tuple[Any, Any], number: str, tolerance: float
 ) -> tuple[dict[str, Any] | None, str]:
     """The record of a conversion that agrees, or why there is none."""
     import skl2onnx
 
-    estimator = getattr(model.predictor, "pipeline", model.predictor)
-    from skl2onnx.common import data_types
-
     from headrace.serving.runtime.loaders import plain_files
+
+    given = {name or "X": array for name, array in inputs.arrays.items()}
+    why = _convert(original.estimator, given, number, file)
+    if why:
+        return None, why
+    record: dict[str, Any] = {
+        "form": "matrix" if "" in inputs.arrays else "frame",
+        "inputs": {name: _dtype(array, number) for name, array in given.items()},
+        "outputs": [list(output) for output in original.model.outputs],
+        "dtype": wanted[0].dtype.str, "tolerance": tolerance, "skl2onnx": skl2onnx.__version__,
+        "missing": list(given), "texts": {},
+    }  # fmt: skip
+    try:
+        session = plain_files.onnx_model(file, 1).predictor
+        compared = _Comparison(original, Predictor(session, record, lambda: original.model), tolerance)
+        apart, odd = compared.apart(inputs, wanted)
+    except Exception as error:  # noqa: BLE001 - what ONNX Runtime does not take is not faster
+        return None, f"ONNX Runtime does not take it: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    lacking = np.any([_lacking(array) for array in given.values()], axis=0)
+    clean = ~odd & ~lacking
+    if clean.sum() < _MIN_CLEAN_ROWS:
+        return None, f"only {clean.sum()} rows to compare on have no missing values: give others by --data"
+    if apart[clean].any():
+        return None, f"it does not agree: {apart[clean].sum()} of {clean.sum()} rows differ, with {number}"
+    some = np.flatnonzero(clean)[:_PROBE_ROWS]
+    probes = Inputs({name: array[some] for name, array in inputs.arrays.items()}, len(some))
+    # Missing values are its to read only where it was seen to read them as the original does; so is unknown text.
+    record["missing"] = [] if apart[~odd].any() else [n for n in inputs.arrays if compared.same_without(probes, n)]
+    record["missing"] = [name or "X" for name in record["missing"]]
+    record["compared"] = int((~odd).sum() if record["missing"] else clean.sum())
+    for name, array in inputs.arrays.items():
+        if array.dtype.kind == "O" and not compared.same_with(probes, name, _STRANGE_TEXTS):
+            record["texts"][name] = compared.known_texts(probes, name, array)
+    return record, ""
+
+
+def _convert(estimator: Any, given: Mapping[str, Any], number: str, file: Path) -> str:
+    """Write the ONNX of an estimator; why there is none, "" when there is."""
+    import skl2onnx
+    from skl2onnx.common import data_types
 
     kinds = {
         "f": data_types.DoubleTensorType if number == "float64" else data_types.FloatTensorType,
         "i": data_types.Int64TensorType, "b": data_types.BooleanTensorType, "O": data_types.StringTensorType,
     }  # fmt: skip
-    given = {name or "X": array for name, array in inputs.arrays.items()}
-    widths = {name: array.shape[1] if array.ndim == 2 else 1 for name, array in given.items()}
-    types = [(name, kinds[array.dtype.kind]([None, widths[name]])) for name, array in given.items()]
-    try:
-        made = skl2onnx.to_onnx(estimator, initial_types=types, options={"zipmap": False}, target_opset=18)
-    except Exception:  # noqa: BLE001 - converters raise anything; options are for classifiers only
-        try:
-            made = skl2onnx.to_onnx(estimator, initial_types=types, target_opset=18)
-        except Exception as error:  # noqa: BLE001
-            return None, f"skl2onnx does not convert it: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    (folder / FILE).write_bytes(made.SerializeToString())
-    record = {
-        "form": "matrix" if "" in inputs.arrays else "frame",
-        "inputs": {name: _dtype(array, number) for name, array in given.items()},
-        "outputs": [list(output) for output in model.outputs],
-        "dtype": wanted.dtype.str, "tolerance": tolerance, "skl2onnx": skl2onnx.__version__,
+    types = [
+        (name, kinds[array.dtype.kind]([None, array.shape[1] if array.ndim == 2 else 1]))
+        for name, array in given.items()
+    ]  # fmt: skip
+    conversions, shapes = boosted_trees.converters()
+    more: dict[str, Any] = {
+        "initial_types": types, "target_opset": 18, "custom_conversion_functions": conversions,
+        "custom_shape_calculators": shapes,
     }  # fmt: skip
     try:
-        session = plain_files.onnx_model(folder / FILE, 1, outputs=1).predictor
-        record["missing"] = list(record["inputs"])
-        whole = Predictor(session, record, lambda: model)
-        fed, odd = whole.fed(inputs.arrays)
-        found = whole.run(fed)
-    except Exception as error:  # noqa: BLE001 - what ONNX Runtime does not take is not faster
-        return None, f"ONNX Runtime does not take it: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    lacking = {name: _lacking(array) for name, array in given.items()}
-    clean = ~odd & ~np.any(list(lacking.values()), axis=0)
-    if clean.sum() < _MIN_CLEAN_ROWS:
-        return None, f"only {clean.sum()} rows to compare on have no missing values: give others by --data"
-    apart = _apart(wanted[clean], found[clean], tolerance)
-    if apart:
-        return None, f"it does not agree: {apart} of {clean.sum()} rows differ, with {number}"
-    # Missing values are its to read only where it was seen to read them as the original does.
-    agree = not _apart(wanted[~odd], found[~odd], tolerance)
-    record["missing"] = [name for name, rows in lacking.items() if agree and rows.any() and widths[name] == 1]
-    record["compared"] = int((~odd).sum() if record["missing"] else clean.sum())
-    return record, ""
+        made = skl2onnx.convert_sklearn(estimator, options={id(estimator): {"zipmap": False}}, **more)
+    except Exception:  # noqa: BLE001 - converters raise anything; options are for classifiers only
+        try:
+            made = skl2onnx.convert_sklearn(estimator, **more)
+        except Exception as error:  # noqa: BLE001
+            return f"skl2onnx does not convert it: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    boosted_trees.set_opset(made)
+    file.write_bytes(made.SerializeToString())
+    return ""
+
+
+class _Comparison:
+    """The original beside its conversion."""
+
+    def __init__(self, original: _Original, form: Predictor, tolerance: float) -> None:
+        self.original = original
+        self.form = form
+        self.tolerance = tolerance
+
+    def apart(self, inputs: Inputs, wanted: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Which rows get another answer, and which the conversion cannot be asked about at all. [rows]"""
+        values, chances = wanted
+        fed, odd = self.form.fed(inputs.arrays)
+        odd = np.zeros(inputs.rows, bool) if odd is None else odd
+        apart = self._differ(values, self.form.run(fed))
+        others = list(self.form.session.predict(fed).values())[1:]
+        if chances is not None and others and others[0].shape == chances.shape:
+            apart |= self._differ(chances, others[0]).any(axis=1)
+        return apart, odd
+
+    def _differ(self, wanted: Any, found: Any) -> Any:
+        if len(found) != len(wanted):
+            return np.ones(len(wanted), bool)
+        if wanted.dtype.kind != "f":
+            return found != wanted
+        return ~(np.abs(found - wanted) <= self.tolerance * np.maximum(1.0, np.abs(wanted)))
+
+    def same_without(self, probes: Inputs, name: str) -> bool:
+        """Whether both answer alike where a column has no values; the original may not take that."""
+        array = probes.arrays[name]
+        if array.dtype.kind not in "Of":
+            return False
+        if array.ndim == 2:  # each row lacks another value
+            lacking = array.copy()
+            lacking[np.arange(len(array)), np.arange(len(array)) % array.shape[1]] = np.nan
+        else:
+            lacking = np.full(len(array), None if array.dtype.kind == "O" else np.nan, array.dtype)
+        return self._same(probes, name, lacking)
+
+    def same_with(self, probes: Inputs, name: str, texts: tuple[str, ...]) -> bool:
+        """Whether both answer alike where a column has these texts."""
+        return all(self._same(probes, name, np.full(probes.rows, text, object)) for text in texts)
+
+    def known_texts(self, probes: Inputs, name: str, array: Any) -> list[str]:
+        """The texts of a column, and those of the model's encoders, at which both answer alike."""
+        given = {value for value in array.tolist() if value is not None}
+        found = sorted(given | _categories(self.original.estimator, given))[:_MOST_TEXTS]
+        one = Inputs({key: values[:1] for key, values in probes.arrays.items()}, 1)
+        return [text for text in found if self.same_with(one, name, (text,))]
+
+    def _same(self, probes: Inputs, name: str, array: Any) -> bool:
+        inputs = replace(probes, arrays={**probes.arrays, name: array})
+        try:
+            wanted = self.original.answers(inputs)
+        except Exception:  # noqa: BLE001 - a model may raise anything at what it does not know
+            return False
+        return not self.apart(inputs, wanted)[0].any()
+
+
+def _categories(estimator: Any, given: set[str]) -> set[str]:
+    """The texts that the encoders in a model know, of those that know one of `given`."""
+    from headrace.serving.runtime.loaders.predictors import steps_of
+
+    found: set[str] = set()
+    for step in steps_of(estimator):
+        for values in getattr(step, "categories_", ()):
+            texts = {value for value in values.tolist() if isinstance(value, str)}
+            if texts & given:
+                found |= texts
+    return found
 
 
 def _lacking(array: Any) -> Any:
@@ -209,15 +340,6 @@ def _lacking(array: Any) -> Any:
 
 def _dtype(array: Any, number: str) -> str:
     return {"f": number, "i": "int64", "b": "bool", "O": "object"}[array.dtype.kind]
-
-
-def _apart(wanted: Any, found: Any, tolerance: float) -> int:
-    """How many predictions differ by more than is allowed."""
-    if len(found) != len(wanted):
-        return len(wanted)
-    if wanted.dtype.kind == "f":
-        return int(np.count_nonzero(np.abs(found - wanted) > tolerance * np.maximum(1.0, np.abs(wanted))))
-    return int(np.count_nonzero(found != wanted))
 
 
 def _rows(folder: Path, data: Path | None) -> list[Any]:
@@ -282,12 +404,14 @@ def record_of(folder: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else {}
 
 
-def problem_of(folder: Path, record: Mapping[str, Any]) -> str:
-    """Why the faster form may not be used; "" when it may."""
+def problem_of(folder: Path, record: Mapping[str, Any], model: str) -> str:
+    """Why the faster form in a folder may not be used for the model of this digest; "" when it may."""
     if record.get("version") != _VERSION:
         return "its faster form was made by another version of Headrace; make it again"
-    if record.get("digest") != digest(folder):
+    if record.get("digest") != model:
         return "its faster form was made from other files; make it again"
+    if not record.get("kept"):
+        return f"it has no faster form: {record.get('why')}"
     if not (folder / FILE).exists():
         return f"{FILE} is missing"
     try:

@@ -45,7 +45,7 @@ def _faster_form(path: Path, threads: int) -> tuple[Model | None, str]:
     record = faster.record_of(path)
     if record is None:
         return None, ""
-    problem = faster.problem_of(path, record)
+    problem = faster.problem_of(path, record, faster.digest(path))
     if problem:
         return None, f"the original of the model is used: {problem}"
     try:

@@ -28,6 +28,14 @@ class Direct:
 
     def predict(self, arrays: dict[str, Any]) -> Any:
         """Predictions for columns by name. [rows]"""
+        return self.pipeline.steps[-1][1].predict(self._table(arrays))
+
+    def predict_proba(self, arrays: dict[str, Any]) -> Any:
+        """Probabilities for columns by name; only where the model has them. [rows, classes]"""
+        return self.pipeline.steps[-1][1].predict_proba(self._table(arrays))
+
+    def _table(self, arrays: dict[str, Any]) -> Any:
+        """What the last step gets."""
         made = []
         for transformer, names in self.parts:
             part = np.column_stack([arrays[name] for name in names])
@@ -39,7 +47,7 @@ class Direct:
         table = np.hstack(made)
         for _, step in self.pipeline.steps[1:-1]:
             table = table if step == "passthrough" else step.transform(table)
-        return self.pipeline.steps[-1][1].predict(table)
+        return table
 
 
 def without_table(pipeline: Any, columns: Sequence[Column], example: Inputs | None) -> Direct | None:
