@@ -16,7 +16,7 @@ from bench.serving.servers import Server
 from bench.serving.tools import Ask, Tool
 from headrace.ports import free_port
 from headrace.serving.gateway import Arm, Gateway, Route
-from headrace.serving.runtime import faster
+from headrace.serving.runtime import conversion
 from headrace.store.home import Home
 
 ROWS = ("single", "gateway", "batch", "binary", "many")
@@ -61,7 +61,7 @@ class Bench:
         self.rows = models.make(folder)
         # MLServer wants its own name for the file that both read.
         shutil.copy(folder / "iris" / "model.pkl", folder / "iris" / "model.joblib")
-        self.faster = {name: faster.make(folder / name) for name in self.rows}
+        self.faster = {name: conversion.make(folder / name) for name in self.rows}
         self.environments = {
             tool.name: environments.make(tool.peer, PEERS)
             if tool.peer

@@ -68,7 +68,7 @@ def test_the_settings_of_a_revision_are_json():
         "model_name": "late", "model_format": "mlflow", "environment": {"COLOUR": "blue"}, "threads": 2,
         "timeout_seconds": 5.0, "memory_bytes": 2.0**30, "workers": 1, "concurrency": 0,
         "batch_size": 0, "batch_delay_ms": 0.0,
-        "model_class": "", "transformer": "", "logged": "", "sample": 1.0,
+        "model_class": "", "transformer": "", "logged": "", "sample": 1.0, "faster_form": True,
     }  # fmt: skip
 
 
@@ -108,6 +108,8 @@ def test_the_processor_limit_becomes_whole_threads(cpu, threads):
         ("timeout: 5", "batcher: {maxBatchSize: many}", 10, "spec.predictor.batcher.maxBatchSize", "a whole", ""),
         ("labels: {team: flights}", 'annotations: {headrace.dev/payload-sample: "2"}', 6,
          "metadata.annotations.headrace.dev/payload-sample", "a share from 0 to 1, not '2'", "0.1"),
+        ("labels: {team: flights}", 'annotations: {headrace.dev/faster-form: "no"}', 6,
+         "metadata.annotations.headrace.dev/faster-form", """must be "true" or "false", not 'no'""", ""),
         ("      env:", "      envFrom: []\n      env:", 17, "spec.predictor.model.envFrom", "not carried out", "env"),
         ("storageUri", "storageUrl", 14, "spec.predictor.model.storageUrl", "is not a field", '"storageUri"?'),
         ("      storageUri: models:/flight-delay@champion\n", "", 11, "spec.predictor.model.storageUri",
@@ -185,14 +187,17 @@ FULL = (
     )
     .replace("minReplicas: 1", "minReplicas: 2")
     .replace("      env:\n", "      image: team/image:1\n      env:\n")
-    .replace("labels: {team: flights}", 'annotations: {headrace.dev/payload-sample: "0.25"}')
+    .replace(
+        "labels: {team: flights}",
+        'annotations: {headrace.dev/payload-sample: "0.25", headrace.dev/faster-form: "false"}',
+    )
 )
 
 
 def test_what_is_carried_out_is_told_and_what_is_not_is_listed_with_its_line():
     service = inference_service.parse(FULL, "delay.yaml")
     assert (service.workers, service.concurrency, service.batcher) == (2, 8, Batcher(16, 20.0))
-    assert (service.logged, service.sample) == ("response", 0.25)
+    assert (service.logged, service.sample, service.faster_form) == ("response", 0.25, False)
     assert [(one.field, one.line) for one in service.unused] == [
         ("spec.predictor.scaleTarget", 13),
         ("spec.predictor.nodeSelector", 14),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import HeadraceError
-from headrace.serving.runtime import faster, tables
+from headrace.serving.runtime import boosted_trees, conversion, faster, tables
 from headrace.serving.runtime.loaders import load
 
 FLOWERS = [[6.8, 2.8, 4.8, 1.4], [6.0, 3.4, 4.5, 1.6]]
@@ -55,7 +55,7 @@ def quiet():
 
 
 def test_a_model_that_agrees_is_kept_used_and_told(svc, serve, capsys):
-    outcome = faster.make(svc)
+    outcome = conversion.make(svc)
     assert outcome.kept
     assert "it agrees on 1005 rows within 0.0001" in outcome.why
     client = serve(svc, name="iris")
@@ -73,7 +73,7 @@ def test_a_model_that_agrees_is_kept_used_and_told(svc, serve, capsys):
 
 def test_a_table_with_text_has_one_and_what_it_would_read_otherwise_goes_to_the_original(models, tmp_path, serve):
     folder = shutil.copytree(models.delay, tmp_path / "delay")
-    assert faster.make(folder).kept
+    assert conversion.make(folder).kept
     client = serve(folder)
     assert client.get("/v2/models/delay").json()["platform"] == "onnxruntime_onnx"
     ask = lambda *rows: client.post("/v1/models/delay:predict", json={"instances": list(rows)})  # noqa: E731
@@ -112,7 +112,7 @@ def boosted(tmp_path):
 
 def test_boosted_trees_agree_on_all_rows_with_missing_and_unknown_values_too(boosted):
     folder, model, table = boosted
-    outcome = faster.make(folder)
+    outcome = conversion.make(folder)
     assert outcome.kept, outcome.why
     form = load(folder)
     assert form.platform == "onnxruntime_onnx"
@@ -126,7 +126,7 @@ def test_boosted_trees_agree_on_all_rows_with_missing_and_unknown_values_too(boo
 
 def test_probabilities_are_compared_too(boosted, monkeypatch):
     folder, _, _ = boosted
-    ensemble = faster.boosted_trees.ensemble
+    ensemble = boosted_trees.ensemble
 
     def shifted(model):
         model._baseline_prediction = model._baseline_prediction - 1e-3
@@ -135,14 +135,14 @@ def test_probabilities_are_compared_too(boosted, monkeypatch):
         finally:
             model._baseline_prediction = model._baseline_prediction + 1e-3
 
-    monkeypatch.setattr(faster.boosted_trees, "ensemble", shifted)
-    outcome = faster.make(folder)
+    monkeypatch.setattr(boosted_trees, "ensemble", shifted)
+    outcome = conversion.make(folder)
     assert not outcome.kept
     assert "rows differ" in outcome.why
 
 
 def test_missing_numbers_are_refused_as_by_the_original(svc, serve):
-    assert faster.make(svc).kept
+    assert conversion.make(svc).kept
     told = serve(svc, name="iris").post("/v1/models/iris:predict", json={"instances": [[1, 2, 3, None]]})
     assert told.status_code == 400
     assert "Input X contains NaN" in told.json()["error"]
@@ -154,7 +154,7 @@ def test_a_regressor_gives_its_numbers_with_its_type(tmp_path, flowers, serve):
     numbers, kinds = flowers
     model = LinearRegression().fit(numbers, kinds)
     folder = save(tmp_path / "line", model, numbers)
-    assert faster.make(folder).kept
+    assert conversion.make(folder).kept
     data = [value for row in FLOWERS for value in row]
     body = {"inputs": [{"name": "x", "shape": [2, 4], "datatype": "FP64", "data": data}]}
     (output,) = serve(folder, name="line").post("/v2/models/line/infer", json=body).json()["outputs"]
@@ -170,11 +170,11 @@ def test_a_model_that_does_not_convert_stays_as_it_is(tmp_path, flowers):
 
     numbers, kinds = flowers
     own = make_pipeline(FunctionTransformer(np.log1p), HistGradientBoostingClassifier(max_iter=2)).fit(numbers, kinds)
-    outcome = faster.make(save(tmp_path / "own", own, numbers))
+    outcome = conversion.make(save(tmp_path / "own", own, numbers))
     assert (outcome.kept, outcome.why) == (False, "the model holds code that is not scikit-learn's own")
     boosted = HistGradientBoostingClassifier(max_iter=2).fit(numbers, kinds)
     folder = save(tmp_path / "boosted", boosted, numbers)
-    outcome = faster.make(folder)
+    outcome = conversion.make(folder)
     assert outcome.kept == (folder / faster.FILE).exists() == (folder / faster.RECORD).exists()
     assert outcome.kept or "does not" in outcome.why
     assert not hasattr(KernelDensity, "predict")
@@ -182,14 +182,14 @@ def test_a_model_that_does_not_convert_stays_as_it_is(tmp_path, flowers):
 
 def test_one_that_does_not_agree_is_not_kept(svc, monkeypatch):
     monkeypatch.setattr(faster.Predictor, "run", lambda self, fed: np.zeros(len(fed["X"]), np.int64))
-    outcome = faster.make(svc)
+    outcome = conversion.make(svc)
     assert not outcome.kept
     assert "it does not agree: " in outcome.why
     assert not (svc / faster.FILE).exists()
 
 
 def test_one_that_was_made_from_another_model_is_not_used(svc, capsys):
-    assert faster.make(svc).kept
+    assert conversion.make(svc).kept
     (svc / "requirements.txt").write_text("another\n")
     assert load(svc).platform == "sklearn_mlflow"
     assert "its faster form was made from other files; make it again" in capsys.readouterr().err
@@ -204,7 +204,7 @@ def test_one_that_was_made_from_another_model_is_not_used(svc, capsys):
     ],
 )
 def test_a_broken_one_is_not_used(svc, capsys, file, content, words):
-    assert faster.make(svc).kept
+    assert conversion.make(svc).kept
     (svc / file).write_bytes(content)
     assert load(svc).platform == "sklearn_mlflow"
     assert words in capsys.readouterr().err
@@ -215,11 +215,11 @@ def test_without_rows_there_is_nothing_to_compare_on(models, tmp_path, flowers):
 
     folder = shutil.copytree(models.iris, tmp_path / "iris")
     with pytest.raises(HeadraceError, match="there are no rows to compare a faster form on") as caught:
-        faster.make(folder)
+        conversion.make(folder)
     assert "--data" in caught.value.remedy
     delay = shutil.copytree(models.delay, tmp_path / "delay")
     pd.DataFrame([ONTIME, LATE] * 50).to_csv(tmp_path / "rows.csv", index=False)
-    outcome = faster.make(delay, data=tmp_path / "rows.csv")
+    outcome = conversion.make(delay, data=tmp_path / "rows.csv")
     assert outcome.kept
     # 103 given and 1,000 mixed rows; those with a missing value count where they agree, which is up to the tree.
     assert 1000 < int(re.search(r"it agrees on (\d+) rows", outcome.why)[1]) <= 1103
@@ -232,3 +232,50 @@ def test_the_command_says_what_came_of_it(svc):
     done = subprocess.run([*command, str(svc / "nowhere")], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "there is no MLflow model here" in done.stderr
+
+
+def test_a_server_makes_one_once_and_tells_of_it(svc, tmp_path, capsys, monkeypatch):
+    forms = tmp_path / "forms"
+    model = load(svc, forms=forms)
+    assert (model.platform, model.parameters["compared_rows"]) == ("onnxruntime_onnx", "1005")
+    assert not (svc / faster.FILE).exists()
+    assert [folder.name for folder in forms.iterdir()] == [faster.digest(svc)]
+    monkeypatch.setattr(subprocess, "run", None)  # what is there is not made again
+    assert load(svc, forms=forms).platform == "onnxruntime_onnx"
+    assert load(svc, faster=False, forms=forms).platform == "sklearn_mlflow"
+    assert load(svc).platform == "sklearn_mlflow"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spoil", "words"),
+    [(0.001, None, "making it took longer than 0.001 s"), (30, b"no pickle", "making it failed: ")],
+)
+def test_what_cannot_be_made_is_tried_once_and_the_original_serves(svc, tmp_path, monkeypatch, seconds, spoil, words):
+    if spoil:
+        (svc / "model.pkl").write_bytes(spoil)
+    folder, why = faster.made_in(svc, tmp_path / "forms", seconds)
+    assert why.startswith(words)
+    monkeypatch.setattr(subprocess, "run", None)
+    assert faster.made_in(svc, tmp_path / "forms", seconds) == (folder, "")
+    assert faster.problem_of(folder, faster.record_of(folder), folder.name).startswith(words)
+
+
+def test_a_model_that_does_not_agree_says_so_and_serves(tmp_path, flowers, serve):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+    from sklearn.svm import SVC
+
+    model = save(tmp_path / "own", make_pipeline(FunctionTransformer(np.log1p), SVC()).fit(*flowers), flowers[0])
+    for _ in range(2):
+        found = load(model, forms=tmp_path / "forms")
+        assert found.platform == "sklearn_mlflow"
+        assert found.parameters == {
+            "form": "the original", "why": "the model holds code that is not scikit-learn's own",
+        }  # fmt: skip
+
+
+def test_without_an_example_none_is_made(models, tmp_path):
+    found = load(models.iris, forms=tmp_path / "forms")
+    assert found.platform == "sklearn_mlflow"
+    assert found.parameters["why"] == "it has no input example to compare a faster form on"
+    assert not (tmp_path / "forms").exists()

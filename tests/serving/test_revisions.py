@@ -95,6 +95,21 @@ def _failed(servers, name, clock):
     return _until(told)
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_faster_form_is_made_before_the_server_is_ready_unless_it_is_not_wanted(
+    home, database, servers, models, revision, wanted
+):
+    name = revision(models.delay, faster_form=wanted)
+    ready = _ensured(servers, name, "ready")
+    assert ready.message.startswith("predicts with ONNX made from the scikit-learn model: it agrees on " * wanted)
+    assert bool(ready.message) == wanted
+    assert len(list(home.faster_forms.iterdir())) == wanted
+    told = httpx.get(f"http://127.0.0.1:{ready.port}/v2/models/iris").json()
+    assert told["platform"] == ("onnxruntime_onnx" if wanted else "sklearn_mlflow")
+    event = next(e for e in events.read(database, subject="service/iris") if e.kind == "revision.ready")
+    assert event.reason == ready.message
+
+
 def test_revisions_of_a_service_are_numbered(database, revision):
     assert [revision("/models/a"), revision("/models/b")] == ["iris-00001", "iris-00002"]
     second = revisions.get(database, "iris-00002")

@@ -176,6 +176,7 @@ def tell(found: dict[str, Any]) -> None:
             "state": output.coloured(found["state"]),
             "weight": f"{found['weight']} % to {found['to']['id']} ({found['to']['model']})",
             **({"mirrored": f"{found['mirrored']} % of the requests"} if found["mirrored"] else {}),
+            **({"model": found["to"]["message"]} if found["to"]["message"] else {}),
             "from": f"{found['from']['id']} ({found['from']['model']})" if found["from"] else "nothing",
             "doing": found["doing"] or "-",
             "why": found["reason"] or "-",

@@ -26,6 +26,7 @@ TIMEOUT_SECONDS = (0.001, 86400.0)
 DEFAULT_BATCH_SIZE, DEFAULT_BATCH_DELAY_MS = 32, 5000.0
 LOGGER_MODES = ("all", "request", "response")
 PAYLOAD_SAMPLE = "headrace.dev/payload-sample"
+FASTER_FORM = "headrace.dev/faster-form"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -84,8 +85,9 @@ class InferenceService:
     no limit). `workers` processes answer, each at most `concurrency`
     requests at a time (0: the server's own limit). `model_class` and `transformer` are `FILE.py:CLASS`, relative to
     the project. `logged` says what the payload log keeps beside ids and predictions: all, request, response or "",
-    of the share `sample` of all requests. `canary_percent`: the share that the newest model gets until the manifest
-    says another one; None: what the rollout document says. `canary` is the second model of `spec.canary`.
+    of the share `sample` of all requests. `faster_form`: whether a faster form of the model that agrees with it may
+    predict. `canary_percent`: the share that the newest model gets until the manifest says another one; None: what the
+    rollout document says. `canary` is the second model of `spec.canary`.
     """
 
     name: str
@@ -102,6 +104,7 @@ class InferenceService:
     batcher: Batcher | None = None
     logged: str = ""
     sample: float = 1.0
+    faster_form: bool = True
     model_class: str = ""
     transformer: str = ""
     canary_percent: int | None = None
@@ -139,6 +142,7 @@ class InferenceService:
             "transformer": self.transformer,
             "logged": self.logged,
             "sample": self.sample,
+            "faster_form": self.faster_form,
         }
 
 
@@ -255,6 +259,7 @@ class _Reader:
             batcher=self.batcher(predictor),
             logged=self.logged(predictor),
             sample=self.sample(),
+            faster_form=self.faster_form(),
             model_class=options.get("--model_class", ""),
             transformer=self.transformer(),
             canary_percent=_percent(document, (*predictor, "canaryTrafficPercent")),
@@ -441,6 +446,13 @@ class _Reader:
         if not 0 <= share <= 1:
             raise self.document.error(path, f"must be a share from 0 to 1, not {told!r}", 'As in: "0.1".')
         return share
+
+    def faster_form(self) -> bool:
+        path: Path = ("metadata", "annotations", FASTER_FORM)
+        told = self.document.get(path)
+        if told not in (None, "true", "false", True, False):
+            raise self.document.error(path, f'must be "true" or "false", not {told!r}')
+        return told in (None, "true", True)
 
 
 def _whole(document: MarkedDocument, path: Path, default: int) -> int:

@@ -192,7 +192,7 @@ class RevisionServers:
         if revision.state == "ready":
             return revision
         if _healthy(revision.port):
-            return self._move(revision, "ready")
+            return self._move(revision, "ready", message=_predicts_with(revision))
         if self.clock.now() - revision.updated_at > START_SECONDS:
             assert revision.pid is not None
             os.kill(revision.pid, signal.SIGKILL)
@@ -202,7 +202,7 @@ class RevisionServers:
     def _start(self, revision: Revision, *, again: bool) -> Revision:
         port, grpc_port = free_port(), free_port()
         settings = revision.settings
-        command = _command(revision, port, grpc_port, payload_log.path(self.home, revision.service))
+        command = _command(revision, port, grpc_port, self.home)
         with self._log(revision).open("ab") as log:
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
@@ -252,7 +252,7 @@ class RevisionServers:
         return "its server died: " + ("; ".join(lines[-3:]) or "no word in its log")
 
 
-def _command(revision: Revision, port: int, grpc_port: int, log: Path) -> list[str]:
+def _command(revision: Revision, port: int, grpc_port: int, home: Home) -> list[str]:
     """The command line of a revision's model server."""
     settings = revision.settings
     # A model that MLflow has saved says itself what it is.
@@ -266,7 +266,7 @@ def _command(revision: Revision, port: int, grpc_port: int, log: Path) -> list[s
         "transformer": settings.get("transformer"),
         "port": port,
         "grpc-port": grpc_port,
-        "payload-log": log,
+        "payload-log": payload_log.path(home, revision.service),
         "payload-mode": settings.get("logged"),
         "payload-sample": settings.get("sample"),
         "threads": settings.get("threads", 1),
@@ -274,10 +274,13 @@ def _command(revision: Revision, port: int, grpc_port: int, log: Path) -> list[s
         "max-concurrency": settings.get("concurrency"),
         "batch-size": settings.get("batch_size"),
         "batch-delay-ms": settings.get("batch_delay_ms"),
+        "faster-forms": home.faster_forms if settings.get("faster_form", True) else None,
     }
     options = [
         word for name, value in given.items() if value not in (None, "", 0) for word in (f"--{name}", str(value))
     ]
+    if not settings.get("faster_form", True):
+        options.append("--no-faster-form")
     return [sys.executable, "-P", "-W", "ignore", "-m", _RUNTIME, *options]
 
 
@@ -287,6 +290,20 @@ def _healthy(port: int | None) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _predicts_with(revision: Revision) -> str:
+    """What the server says of the form of its model; "" when it says nothing."""
+    name = revision.settings.get("model_name") or revision.service
+    try:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{revision.port}/v2/models/{name}", timeout=HEALTH_SECONDS
+        ) as answer:
+            told = json.load(answer).get("parameters") or {}
+    except (urllib.error.URLError, OSError, ValueError):
+        return ""
+    why = f": {told['why']}" if told.get("why") else ""
+    return f"predicts with {told['form']}{why}" if "form" in told else ""
 
 
 def _revision(row: sqlite3.Row) -> Revision:

@@ -59,6 +59,11 @@ class Home:
         return self.path / "payloads"
 
     @property
+    def faster_forms(self) -> Path:
+        """A folder for each model that was tried, by the digest of its files."""
+        return self.path / "faster-forms"
+
+    @property
     def checkouts(self) -> Path:
         return self.path / "checkouts"
 
@@ -74,7 +79,8 @@ class Home:
         """
         try:
             for folder in (
-                self.artifacts, self.logs, self.gateway, self.locks, self.payloads, self.checkouts
+                self.artifacts, self.logs, self.gateway, self.locks, self.payloads, self.faster_forms,
+                self.checkouts,
             ):  # fmt: skip
                 folder.mkdir(parents=True, exist_ok=True)
             ignore = self.path / ".gitignore"

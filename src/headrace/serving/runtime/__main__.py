@@ -46,6 +46,8 @@ def options() -> argparse.ArgumentParser:
     add("--max-concurrency", type=int, default=0, help=f"how many requests may wait in a worker (0: {MAX_WAITING})")
     add("--client-timeout", type=_amount, default=60.0, metavar="SECONDS", help="how long a request may take to come")
     add("--no-faster-form", action="store_true", help="predict with the original, also where a faster form is kept")
+    add("--faster-forms", type=Path, metavar="FOLDER",
+        help="make a faster form here when the model has none beside it, if it agrees")  # fmt: skip
     return parser
 
 
@@ -100,8 +102,9 @@ def _server(asked: argparse.Namespace) -> ModelServer:
             os.environ["MODEL_PATH"] = str(asked.model_path)
     else:
         model = loaders.load(
-            asked.model_path, format=asked.format, threads=asked.threads, faster=not asked.no_faster_form
-        )
+            asked.model_path, format=asked.format, threads=asked.threads, faster=not asked.no_faster_form,
+            forms=asked.faster_forms,
+        )  # fmt: skip
         problem, seconds = _warm(model, asked.model_path) if _may_warm(asked) else ("", 0.0)
         if problem:
             sys.stderr.write(f"{problem}\n")

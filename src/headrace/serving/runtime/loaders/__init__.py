@@ -6,6 +6,7 @@ Loading a pickle runs the code that is in it: only models that come from the tea
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from headrace.errors import HeadraceError
@@ -17,11 +18,14 @@ FORMATS = ("mlflow", *plain_files.FORMATS)
 __all__ = ["FORMATS", "Column", "Model", "Tensor", "load"]
 
 
-def load(path: Path, *, format: str = "", threads: int = 1, faster: bool = True) -> Model:
+def load(
+    path: Path, *, format: str = "", threads: int = 1, faster: bool = True, forms: Path | None = None
+) -> Model:  # fmt: skip
     """The model at `path`: an MLflow model's folder, or a file or folder as KServe's runtimes take them.
 
     `format` is one of FORMATS; "" looks at what is there. `threads` bounds those of a prediction. With `faster`, the
-    faster form that was kept beside the model (see faster.py) is what predicts.
+    faster form that was kept beside the model (see faster.py) is what predicts; with `forms`, a folder, one is made
+    there when the model has none.
 
     Raises:
         DocumentError: no model there, or one that this server does not serve.
@@ -29,34 +33,44 @@ def load(path: Path, *, format: str = "", threads: int = 1, faster: bool = True)
     """
     if format not in ("mlflow", "") or (not format and plain_files.is_plain(path)):
         return plain_files.load(path, format, threads)
-    if faster:
-        found, why = _faster_form(path, threads)
-        if why:
-            sys.stderr.write(f"{why}\n")
-        if found is not None:
-            return found
-    return mlflow_folder.load(path, threads)
+    if not faster:
+        return mlflow_folder.load(path, threads)
+    found, why = _faster_form(path, threads, forms)
+    if found is not None:
+        told = ", ".join(f"{key} {value}" for key, value in found.parameters.items())
+        sys.stderr.write(f"the model's faster form is used: {told}\n")
+        return found
+    model = mlflow_folder.load(path, threads)
+    if not why:
+        return model
+    sys.stderr.write(f"the original of the model is used: {why}\n")
+    return replace(model, parameters={"form": "the original", "why": why})
 
 
-def _faster_form(path: Path, threads: int) -> tuple[Model | None, str]:
-    """The model with its faster form, and a word about it; (None, "") when none was made."""
+def _faster_form(path: Path, threads: int, forms: Path | None) -> tuple[Model | None, str]:
+    """The model with its faster form, or why there is none ("": nobody asked for one)."""
     from headrace.serving.runtime import faster
 
-    record = faster.record_of(path)
+    kept_in, record = path, faster.record_of(path)
+    if record is not None:
+        model = faster.digest(path)
+    elif forms is not None:
+        kept_in, why = faster.made_in(path, forms)
+        record, model = faster.record_of(kept_in), kept_in.name
+        if why:
+            return None, why
     if record is None:
         return None, ""
-    problem = faster.problem_of(path, record, faster.digest(path))
+    problem = faster.problem_of(kept_in, record, model)
     if problem:
-        return None, f"the original of the model is used: {problem}"
+        return None, problem
     try:
-        form = plain_files.onnx_model(path / faster.FILE, threads, outputs=1)
+        form = plain_files.onnx_model(kept_in / faster.FILE, threads, outputs=1)
     except HeadraceError as error:
-        return None, f"the original of the model is used: {error.problem}"
+        return None, error.problem
     signature = mlflow_folder.signature_of(path)
-    told = faster.parameters(record)
-    model = Model(
+    return Model(
         faster.Predictor(form.predictor, record, lambda: mlflow_folder.load(path, threads)), signature.columns,
         signature.outputs or tuple(Tensor(*output) for output in record["outputs"]), signature.inputs,
-        "matrix" if record["form"] == "matrix" else "tensors", "onnxruntime_onnx", True, told,
-    )  # fmt: skip
-    return model, f"the model's faster form is used: {', '.join(f'{key} {value}' for key, value in told.items())}"
+        "matrix" if record["form"] == "matrix" else "tensors", "onnxruntime_onnx", True, faster.parameters(record),
+    ), ""  # fmt: skip

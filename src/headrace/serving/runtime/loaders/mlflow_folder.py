@@ -66,6 +66,11 @@ def signature_of(path: Path) -> Signature:
     return _signature(path, _read(path / "MLmodel"))
 
 
+def has_flavor(path: Path, flavor: str) -> bool:
+    """Whether the model in folder `path` is of that flavor. Raises DocumentError."""
+    return flavor in _read(path / "MLmodel")["flavors"]
+
+
 def _read(description: Path) -> dict[str, Any]:
     """The content of a file MLmodel, which has `flavors`."""
     import yaml
