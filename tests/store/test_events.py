@@ -59,3 +59,27 @@ def test_the_chain_tells_where_somebody_tampered(database):
         connection.execute("DROP TRIGGER event_is_never_changed")
         connection.execute("UPDATE event SET reason = 'forged' WHERE seq = 2")
     assert events.first_broken(database) == 2
+
+
+def test_the_chain_is_checked_a_piece_at_a_time(database):
+    for number in range(5):
+        _append(database, "thing.done", f"thing/{number}")
+    chain = events.Chain(database)
+    assert [chain.check(2) for _ in range(3)] == [events.Checked(n, None) for n in (2, 4, 5)]
+    _append(database, "thing.done", "thing/5")
+    assert chain.check(2) == events.Checked(6, None)
+
+
+def test_the_newest_come_first_and_what_the_log_knows_can_be_chosen_from(database):
+    for kind in ("run.created", "run.succeeded", "gate.opened"):
+        _append(database, kind)
+    assert [event.seq for event in events.newest(database, limit=2)] == [3, 2]
+    assert [event.seq for event in events.newest(database, kind="run", before=2)] == [1]
+    assert events.newest(database, actor="user:bob") == []
+    assert events.known(database) == (["gate.opened", "run.created", "run.succeeded"], ["user:ann"])
+    assert events.total(database) == 3
+
+
+def test_an_empty_log_knows_nothing(database):
+    assert events.known(database) == ([], [])
+    assert events.total(database) == 0

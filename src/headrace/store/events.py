@@ -16,7 +16,6 @@ from headrace.store.database import Database
 _GENESIS = "0" * 64
 # Sorts behind all that a kind or a subject may go on with.
 _LAST = "\U0010ffff"
-_CHECKED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -119,9 +118,17 @@ def newest(
 
 def known(database: Database) -> tuple[list[str], list[str]]:
     """The kinds and the actors that the log names, sorted."""
-    kinds = [str(row["kind"]) for row in database.query("SELECT DISTINCT kind FROM event ORDER BY kind")]
-    actors = [str(row["actor"]) for row in database.query("SELECT DISTINCT actor FROM event ORDER BY actor")]
-    return kinds, actors
+    return _distinct(database, "kind"), _distinct(database, "actor")
+
+
+def _distinct(database: Database, column: str) -> list[str]:
+    """From one value to the next by the index, however many lines have each."""
+    rows = database.query(
+        f"WITH RECURSIVE known(value) AS (SELECT min({column}) FROM event UNION ALL"
+        f" SELECT (SELECT min({column}) FROM event WHERE {column} > value) FROM known WHERE value IS NOT NULL)"
+        " SELECT value FROM known WHERE value IS NOT NULL"
+    )
+    return [str(row["value"]) for row in rows]
 
 
 def total(database: Database) -> int:
@@ -130,8 +137,17 @@ def total(database: Database) -> int:
     return int(row["n"]) if row else 0
 
 
+@dataclass(frozen=True)
+class Checked:
+    """How far the chain of digests was checked, and the first line whose digest does not follow from the line before;
+    None when all up to there hold."""
+
+    lines: int
+    broken: int | None
+
+
 class Chain:
-    """Checks the chain of digests, and later only what has come since. Any thread may ask."""
+    """Checks the chain of digests a piece at a time, and later only what has come since. Any thread may ask."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -139,28 +155,26 @@ class Chain:
         self._broken: int | None = None
         self._guard = threading.Lock()
 
-    def broken(self) -> int | None:
-        """The number of the first line whose digest does not follow from the line before; None when all hold."""
+    def check(self, most: int) -> Checked:
+        """Check at most `most` lines more."""
         with self._guard:
-            while self._broken is None:
-                rows = self.database.query(
-                    "SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?", (self._seq, _CHECKED_AT_ONCE)
-                )
-                for row in rows:
-                    fields = (row["actor"], row["kind"], row["subject"], row["reason"], row["data"])
-                    self._digest = _chain(self._digest, row["at"], *fields)
-                    self._seq = int(row["seq"])
-                    if self._digest != row["digest"]:
-                        self._broken = self._seq
+            if self._broken is None:
+                sql = "SELECT * FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
+                for row in self.database.query(sql, (self._seq, most)):
+                    if not self._follows(row):
+                        self._broken = int(row["seq"])
                         break
-                if len(rows) < _CHECKED_AT_ONCE:
-                    break
-            return self._broken
+            return Checked(self._seq, self._broken)
+
+    def _follows(self, row: sqlite3.Row) -> bool:
+        fields = (row["actor"], row["kind"], row["subject"], row["reason"], row["data"])
+        self._seq, self._digest = int(row["seq"]), _chain(self._digest, row["at"], *fields)
+        return bool(self._digest == row["digest"])
 
 
 def first_broken(database: Database) -> int | None:
     """The number of the first line whose digest does not follow from the line before; None when all hold."""
-    return Chain(database).broken()
+    return Chain(database).check(most=-1).broken
 
 
 def _event(row: sqlite3.Row) -> Event:

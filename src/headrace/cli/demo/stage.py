@@ -171,7 +171,7 @@ class Stage:
         self.narrator.note(
             f"The server stays up (process {self._server.pid}; `kill {self._server.pid}` ends it).\n"
             f"project      {self.project}\n"
-            f"API          http://127.0.0.1:{self.port}{API}/events\n"
+            f"console      http://127.0.0.1:{self.port}\n"
             f"predictions  {self.predict_url}\n"
             f"MLflow       http://127.0.0.1:{self.mlflow_port}"
         )

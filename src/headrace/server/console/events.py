@@ -13,12 +13,16 @@ from headrace.server.requests import Call
 from headrace.store import events
 
 PER_PAGE = 100
+CHECKED_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
 class EventsPage:
-    """`older`: the number to ask for the next page with; None on the last. `broken`: the first line whose digest is
-    wrong; None when the chain is whole. `kinds` and `actors`: what there is to choose from."""
+    """`older`: the number to ask for the next page with; None on the last.
+
+    `checked`: how far the chain of digests was checked; `broken`: the first line whose digest is wrong, None when there
+    is none up to there. `kinds` and `actors`: what there is to choose from.
+    """
 
     events: list[Mapping[str, Any]]
     kind: str
@@ -28,6 +32,7 @@ class EventsPage:
     actors: list[str]
     older: int | None
     total: int
+    checked: int
     broken: int | None
 
 
@@ -42,13 +47,15 @@ def pages(platform: Platform) -> list[Page]:
             platform.database, before=before, kind=kind, actor=actor, subject=subject, limit=PER_PAGE + 1
         )
         kinds, actors = events.known(platform.database)
+        checked = chain.check(CHECKED_AT_ONCE)
         return EventsPage(
             events=[event.to_dict() for event in found[:PER_PAGE]],
             kind=kind, actor=actor, subject=subject, kinds=kinds, actors=actors,
             older=found[PER_PAGE - 1].seq if len(found) > PER_PAGE else None,
             total=events.total(platform.database),
-            broken=chain.broken(),
+            checked=checked.lines,
+            broken=checked.broken,
         )  # fmt: skip
 
     query = {"kind": TEXT, "actor": TEXT, "subject": TEXT, "before": NUMBER}
-    return [Page("/events", "events.html", data, query, live=True)]
+    return [Page("/events", "events.html", data, query, live=True, moving=True)]

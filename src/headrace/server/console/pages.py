@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from headrace.errors import HeadraceError
 from headrace.server.console.frame import Frames
 from headrace.server.console.rendering import Renderer
 from headrace.server.json_text import json_text
@@ -87,8 +88,11 @@ class Page:
             now = _written(database)
             if now != seen or self.moving:
                 seen = now
-                # What cannot be read any more (a run that was deleted) ends the stream with its error.
-                newest = await run_in_threadpool(self._digest, call)
+                try:
+                    newest = await run_in_threadpool(self._digest, call)
+                except HeadraceError:
+                    # What it tells of is gone: a run that was deleted.
+                    return
                 if newest != digest:
                     digest, quiet = newest, 0.0
                     yield "event: changed\ndata:\n\n"
