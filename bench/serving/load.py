@@ -18,11 +18,14 @@ _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}
 
 @dataclass(frozen=True)
 class Load:
-    """What came of it: answers a second, ms within which half and 99 of 100 came, and answers that were no 200."""
+    """What came of it: answers a second, ms within which half and 99 of 100 came, and answers that were no 200.
+
+    A percentile is None where there were too few answers for it.
+    """
 
     rate: float
-    p50: float
-    p99: float
+    p50: float | None
+    p99: float | None
     failed: int
 
 
@@ -52,12 +55,14 @@ def _wrk(
     failed = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", told))
     failed += sum(int(n) for line in re.findall(r"Socket errors: .*", told) for n in re.findall(r"\d+", line))
     rate = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    # wrk corrects its percentiles for what it could not ask meanwhile; with few answers it has none to tell.
     return Load(float(rate[1]) if rate else 0.0, _percentile(told, 50), _percentile(told, 99), failed)
 
 
-def _percentile(told: str, which: int) -> float:
+def _percentile(told: str, which: int) -> float | None:
     found = re.search(rf"^\s+{which}%\s+([\d.]+)(us|ms|s|m)$", told, re.MULTILINE)
-    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    return value or None
 
 
 async def _asked(port: int, ask: Ask, headers: dict[str, str], connections: int, seconds: float) -> Load:

@@ -84,11 +84,15 @@ def _case(results: Results, row: str, model: str) -> str:
             lines.append([_TITLES[name], f["problem"][:80], "", "", "", ""])
         elif f:
             lines.append([
-                _TITLES[name], f"{f['rate']:,.0f}", f"{f['p50']:.2f}", f"{f['p99']:.2f}", str(f["failed"]),
+                _TITLES[name], f"{f['rate']:,.0f}", _ms(f["p50"]), _ms(f["p99"]), str(f["failed"]),
                 f"{own / f['rate']:.2g}×" if f["rate"] and own else "",
             ])  # fmt: skip
     head = [model, "requests/s", "p50 ms", "p99 ms", "not 200", "Headrace is"]
     return f"### {_ROWS[row]}: {model}\n\n" + _table(head, lines)
+
+
+def _ms(value: float | None) -> str:
+    return f"{value:.2f}" if value else "-"
 
 
 def targets(results: Results) -> list[tuple[str, str, bool]]:
@@ -105,11 +109,11 @@ def targets(results: Results) -> list[tuple[str, str, bool]]:
                 continue
             best = max(peers, key=lambda f: float(f["rate"]))
             ratio = own["rate"] / best["rate"]
-            quick = row != "gateway" or own["p99"] <= best["p99"]
+            quick = row != "gateway" or not best["p99"] or own["p99"] <= best["p99"]
             words = f"{_ROWS[row]}, {model}: ≥ {factor:g} × the best peer" + (
                 ", p99 not above it" if row == "gateway" else ""
             )
-            told = f"{ratio:.1f} ×" + (f", p99 {own['p99']:.1f} ms to {best['p99']:.1f}" if row == "gateway" else "")
+            told = f"{ratio:.1f} ×" + (f", p99 {_ms(own['p99'])} ms to {_ms(best['p99'])}" if row == "gateway" else "")
             found.append((words, told, ratio >= factor and quick))
     own, constant = (_figures(results, name, "iris", "single").get("rate", 0.0) for name in ("headrace", "constant"))
     if own and constant:

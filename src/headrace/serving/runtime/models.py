@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 
@@ -56,7 +57,7 @@ class Model:
     rowwise: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """How many values a row of numbers has; 0 when the model does not say."""
         if self.columns:

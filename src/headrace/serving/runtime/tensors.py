@@ -120,9 +120,10 @@ def converted(what: str, datatype: str, given: Any) -> Any:
 
 def texts_of(what: str, values: list[Any]) -> Any:
     """An array of objects, each a text or None. Raises BadRequest."""
-    for value in values:
-        if value is not None and not isinstance(value, str):
-            raise BadRequest(f"{what} wants text, not {short(value)}")
+    if not set(map(type, values)) <= {str, type(None)}:
+        for value in values:
+            if value is not None and not isinstance(value, str):
+                raise BadRequest(f"{what} wants text, not {short(value)}")
     made = np.empty(len(values), object)
     made[:] = values
     return made
