@@ -19,7 +19,7 @@ from headrace.serving.gateway import Arm, Gateway, Route
 from headrace.serving.runtime import conversion
 from headrace.store.home import Home
 
-ROWS = ("single", "gateway", "batch", "binary", "many")
+ROWS = ("single", "gateway", "alone", "alone-gateway", "batch", "binary", "many")
 PEERS = Path(__file__).parent / "peers.toml"
 BATCH_ROWS = 1000
 
@@ -34,7 +34,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the tables: what is asked of which model over how many connections."""
+    """One row of the tables: what is asked of which model over how many connections; `own`: of no peer."""
 
     row: str
     model: str
@@ -42,11 +42,13 @@ class Case:
     rows: int = 1
     gateway: bool = False
     binary: bool = False
+    own: bool = False
 
 
 CASES = (
     Case("single", "iris", 16), Case("single", "flights", 16), Case("gateway", "iris", 16, gateway=True),
-    Case("gateway", "flights", 16, gateway=True), Case("batch", "iris", 2, BATCH_ROWS),
+    Case("gateway", "flights", 16, gateway=True), Case("alone", "iris", 1, own=True),
+    Case("alone-gateway", "iris", 1, gateway=True, own=True), Case("batch", "iris", 2, BATCH_ROWS),
     Case("batch", "flights", 2, BATCH_ROWS), Case("binary", "iris", 2, BATCH_ROWS, binary=True),
     Case("many", "iris", 64), Case("many", "flights", 64),
 )  # fmt: skip
@@ -83,7 +85,7 @@ class Bench:
         try:
             found: dict[str, Any] = {"ready": server.seconds, "memory": server.memory(), "cases": {}}
             for case in CASES:
-                if case.model == model and case.row in rows:
+                if case.model == model and case.row in rows and not (case.own and tool.peer):
                     found["cases"][case.row] = self._case(tool, case, server, own)
             return found
         finally:

@@ -13,6 +13,7 @@ Results = dict[str, Any]
 _TITLES = {tool.name: tool.title for tool in TOOLS}
 _ROWS = {
     "single": "One row a request, 16 connections", "gateway": "The same through the gateway (Envoy)",
+    "alone": "One row a request, 1 connection", "alone-gateway": "The same through the gateway (Envoy), 1 connection",
     "batch": "1,000 rows a request as JSON, 2 connections", "binary": "1,000 rows a request as bytes, 2 connections",
     "many": "One row a request, 64 connections",
 }  # fmt: skip
@@ -118,14 +119,19 @@ def targets(results: Results) -> list[tuple[str, str, bool]]:
     own, constant = (_figures(results, name, "iris", "single").get("rate", 0.0) for name in ("headrace", "constant"))
     if own and constant:
         found.append(("iris: within 1.5 × of the constant", f"{constant / own:.2f} ×", constant / own <= 1.5))
-    for name in ("headrace", "headrace-alone"):
-        told_of = results["tools"].get(name, {}).get("iris", {})
+    for direct, through, many in (("alone", "alone-gateway", "1 connection"), ("single", "gateway", "16 connections")):
+        two = [_figures(results, "headrace", "iris", row).get("p50") for row in (direct, through)]
+        if all(two):
+            more = two[1] - two[0]
+            found.append((f"iris: the gateway adds ≤ 0.3 ms to the p50, {many}", f"{more:.2f} ms", more <= 0.3))
+    for name, model in (("headrace", "iris"), ("headrace", "flights"), ("headrace-alone", "iris")):
+        told_of = results["tools"].get(name, {}).get(model, {})
         if "ready" in told_of:
             found.append(
-                (f"{_TITLES[name]}, iris: ready in 1.5 s", f"{told_of['ready']:.2f} s", told_of["ready"] <= 1.5)
+                (f"{_TITLES[name]}, {model}: ready in 1.5 s", f"{told_of['ready']:.2f} s", told_of["ready"] <= 1.5)
             )
             memory = told_of["memory"]
-            found.append((f"{_TITLES[name]}, iris: idle under 120 MiB", f"{memory:.0f} MiB", memory < 120))
+            found.append((f"{_TITLES[name]}, {model}: idle under 120 MiB", f"{memory:.0f} MiB", memory < 120))
     return found
 
 
