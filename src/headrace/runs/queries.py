@@ -24,6 +24,39 @@ def list_runs(database: Database, *, limit: int = 100, state: str | None = None)
     return [run_row_json(dict(row)) for row in rows]
 
 
+def search_runs(
+    database: Database, *, state: str = "", pipeline: str = "", text: str = "", before: str = "", limit: int = 50
+) -> list[dict[str, Any]]:
+    """Runs, newest first, without their tasks: in a state, of a pipeline, with `text` in name or pipeline or at the
+    beginning of the id. `before` is the id of the last run of the page before; "" asks for all.
+
+    Raises:
+        NotFoundError: no run has the id `before`.
+    """
+    clauses, given = ["deleted_at IS NULL"], []
+    for column, wanted in (("state", state), ("pipeline", pipeline)):
+        if wanted:
+            clauses.append(f"{column} = ?")
+            given.append(wanted)
+    if text:
+        clauses.append("(id LIKE ? OR name LIKE ? OR pipeline LIKE ?)")
+        given += [f"{text}%", f"%{text}%", f"%{text}%"]
+    if before:
+        last = find(database, before)
+        clauses.append("(created_at, id) < (?, ?)")
+        given += [last["created_at"], last["id"]]
+    rows = database.query(
+        f"SELECT * FROM run WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT ?", (*given, limit)
+    )
+    return [run_row_json(dict(row)) for row in rows]
+
+
+def pipelines_run(database: Database) -> list[str]:
+    """The names of pipelines that have run, sorted."""
+    rows = database.query("SELECT DISTINCT pipeline FROM run WHERE deleted_at IS NULL ORDER BY pipeline")
+    return [str(row["pipeline"]) for row in rows]
+
+
 def run_json(database: Database, run_id: str) -> dict[str, Any]:
     """A run as KFP's v2beta1 `Run` in snake_case, with two additions.
 

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from headrace.project.wiring import Platform
-from headrace.server.console import events, home
+from headrace.server.console import artifacts, events, home, runs
 from headrace.server.console.actions import Action
 from headrace.server.console.frame import Frames
 from headrace.server.console.pages import Page
@@ -23,10 +23,11 @@ def routes(
     platform: Platform, about: Mapping[str, Any], stopping: Callable[[], bool], renderer: Renderer
 ) -> list[BaseRoute]:
     """Every action, and every page with its JSON twin and, where something lives, its stream of changes."""
-    pages: list[Page] = [*home.pages(platform), *events.pages(platform)]
-    actions: list[Action] = []
+    pages: list[Page] = [*home.pages(platform), *runs.pages(platform), *events.pages(platform)]
+    actions: list[Action] = [*runs.actions(platform)]
     frames = Frames(platform, about)
     found: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
+    found += artifacts.routes(platform)
     found += [action.route() for action in actions]
     for page in pages:
         found += page.routes(renderer, frames, platform.home.database, stopping)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -38,8 +39,9 @@ class Renderer:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         made.filters.update(
-            lasting=lasting, moment=_moment, short=lambda text: str(text)[:12], figure=figure, count=count,
-            path=lambda text: quote(str(text), safe="@:"), query=lambda text: quote(str(text), safe=""), pretty=_pretty,
+            count=count, data=_data, figure=figure, lasting=lasting, moment=_moment, pretty=_pretty,
+            seconds_between=seconds_between, short=lambda text: str(text)[:12],
+            path=lambda text: quote(str(text), safe="@:"), query=lambda text: quote(str(text), safe=""),
         )  # fmt: skip
         made.globals.update(navigation=NAVIGATION, Role=Role)
         return made
@@ -102,6 +104,21 @@ def _moment(text: str | None) -> Any:
         return ""
     at = datetime.fromisoformat(text)
     return Markup('<time datetime="{}">{}</time>').format(text, at.strftime("%Y-%m-%d %H:%M:%S UTC"))
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Seconds from one RFC 3339 time to another; None when one is not known."""
+    if not start or not end:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def _data(value: Any) -> Any:
+    """Data for a script, as JSON that no text in it can end: https://html.spec.whatwg.org/#restrictions-for-contents-of-script-elements"""
+    from markupsafe import Markup
+
+    told = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return Markup(json_text(told).replace("<", "\\u003c"))
 
 
 def _pretty(value: Any) -> str:
