@@ -20,19 +20,23 @@ from headrace.server.console.problems import Problems
 from headrace.server.console.rendering import Renderer
 from headrace.server.kfp.problems import http_problem
 from headrace.server.operations import Operation, document
+from headrace.serving.traffic import Traffic
 
 
 def application(
-    platform: Platform, about: dict[str, Any], stopping: Callable[[], bool] = lambda: False
+    platform: Platform,
+    about: dict[str, Any],
+    stopping: Callable[[], bool] = lambda: False,
+    traffic: Traffic | None = None,
 ) -> Starlette:  # fmt: skip
-    """The application; `about` is what /healthz tells of this server (addresses)."""
+    """The application; `about` is what /healthz tells of this server (addresses), `traffic` what the gateway counts."""
     operations = [*Api(platform, about, stopping).operations(), *kfp.operations(platform)]
     described = document(operations)
     operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
     renderer = Renderer()
     console = Problems(renderer, Frames(platform, about))
     return Starlette(
-        routes=[operation.route() for operation in operations] + routes(platform, about, stopping, renderer),
+        routes=[operation.route() for operation in operations] + routes(platform, about, stopping, renderer, traffic),
         exception_handlers={
             HeadraceError: console.before(_problem), HTTPException: console.before(_no_route),
             Exception: console.before(_defect),

@@ -22,6 +22,7 @@ from headrace.project.wiring import Platform
 from headrace.server.application import application
 from headrace.serving.gateway import Gateway
 from headrace.serving.revisions import RevisionServers
+from headrace.serving.traffic import Traffic
 from headrace.store import events
 from headrace.store.events import Event
 from headrace.store.locks import FileLock, holder
@@ -70,9 +71,10 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
             tracking.require_port("--mlflow-port")
         await asyncio.to_thread(controller.traffic.start)
         try:
-            async with _api(platform, ports, listener, stop):
+            traffic = Traffic(controller.traffic, platform.clock)
+            async with _api(platform, ports, listener, stop, traffic):
                 told.ready()
-                await _loops(platform, controller, tracking, stop, told)
+                await _loops(platform, controller, tracking, traffic, stop, told)
         finally:
             await asyncio.to_thread(_end, platform, ports, tracking)
 
@@ -110,16 +112,17 @@ def _only_one(platform: Platform, ports: Ports):  # type: ignore[no-untyped-def]
 
 @contextlib.asynccontextmanager
 async def _api(
-    platform: Platform, ports: Ports, listener: socket.socket, stop: asyncio.Event
+    platform: Platform, ports: Ports, listener: socket.socket, stop: asyncio.Event, traffic: Traffic
 ) -> AsyncIterator[None]:  # fmt: skip
     about = {
         "project": platform.project.file.name if platform.project else "",
         "home": str(platform.home.path),
         "gateway": f"http://127.0.0.1:{ports.gateway}",
         "mlflow": platform.tracking_uri,
+        "mlflow_pages": platform.mlflow_runs.pages,
     }
     config = uvicorn.Config(
-        application(platform, about, stop.is_set), host="127.0.0.1", port=ports.api, log_level="warning",
+        application(platform, about, stop.is_set, traffic), host="127.0.0.1", port=ports.api, log_level="warning",
         access_log=False, lifespan="off", timeout_graceful_shutdown=3,
     )  # fmt: skip
     server = uvicorn.Server(config)
@@ -139,12 +142,14 @@ async def _loops(
     platform: Platform,
     controller: RolloutController,
     tracking: TrackingServer | None,
+    traffic: Traffic,
     stop: asyncio.Event,
     told: Told,
 ) -> None:
     """Everything that repeats, side by side, until `stop`."""
     passes: dict[str, Callable[[], float]] = {
         "rollouts": controller.look,
+        "traffic": traffic.one_pass,
         "triggers": platform.triggers().one_pass,
         "recurring runs": platform.recurring().one_pass,
         "deleted runs": platform.deleted_runs().one_pass,

@@ -93,6 +93,12 @@ def get(database: Database, revision_id: str) -> Revision:
     return _revision(row)
 
 
+def of_service(database: Database, service: str) -> list[Revision]:
+    """All revisions of a service, the newest first."""
+    rows = database.query("SELECT * FROM revision WHERE service = ? ORDER BY number DESC", (service,))
+    return [_revision(row) for row in rows]
+
+
 class RevisionServers:
     """Starts, watches and stops model servers. Every method is idempotent and returns at once."""
 

@@ -10,21 +10,33 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from headrace.project.wiring import Platform
-from headrace.server.console import artifacts, events, home, runs
+from headrace.server.console import artifacts, events, home, rollouts, runs, services
 from headrace.server.console.actions import Action
 from headrace.server.console.frame import Frames
 from headrace.server.console.pages import Page
 from headrace.server.console.rendering import Renderer
+from headrace.serving.traffic import Traffic
 
 STATIC = Path(__file__).with_name("static")
 
 
 def routes(
-    platform: Platform, about: Mapping[str, Any], stopping: Callable[[], bool], renderer: Renderer
+    platform: Platform,
+    about: Mapping[str, Any],
+    stopping: Callable[[], bool],
+    renderer: Renderer,
+    traffic: Traffic | None,
 ) -> list[BaseRoute]:
     """Every action, and every page with its JSON twin and, where something lives, its stream of changes."""
-    pages: list[Page] = [*home.pages(platform), *runs.pages(platform), *events.pages(platform)]
-    actions: list[Action] = [*runs.actions(platform)]
+    served, moves = services.Services(platform, about, traffic), rollouts.Rollouts(platform, traffic)
+    pages: list[Page] = [
+        *home.pages(platform, served),
+        *runs.pages(platform),
+        *services.pages(served),
+        *rollouts.pages(moves),
+        *events.pages(platform),
+    ]
+    actions: list[Action] = [*runs.actions(platform), *services.actions(served), *moves.actions()]
     frames = Frames(platform, about)
     found: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
     found += artifacts.routes(platform)

@@ -1,8 +1,8 @@
-"""Home: what needs you, what serves, what runs, what failed last."""
+"""Home: the one thing that needs you, what serves, what runs, what waits for a person, what failed last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,33 +11,88 @@ from headrace.governance import approvals
 from headrace.project.wiring import Platform
 from headrace.runs import queries as runs
 from headrace.server.console.pages import Page
+from headrace.server.console.services import ServiceNow, Services
 from headrace.server.requests import Call
 
 _ACTIVE = ("PENDING", "RUNNING", "PAUSED", "CANCELING")
 SHOWN = 5
+_LOOKED_AT = 200
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something that needs a person: a sentence, where to go, since when. `bad`: wrong, and not only waiting."""
+
+    sentence: str
+    path: str
+    since: str
+    bad: bool
 
 
 @dataclass(frozen=True)
 class HomePage:
-    """`waiting`: gates; `services`, `active` and `failed`: as the API gives them."""
+    """`needs`: the most urgent first; runs as the API gives them."""
 
-    waiting: list[Mapping[str, Any]]
-    services: list[Mapping[str, Any]]
+    needs: list[Need]
+    services: list[ServiceNow]
     active: list[Mapping[str, Any]]
     failed: list[Mapping[str, Any]]
 
 
-def pages(platform: Platform) -> list[Page]:
+def pages(platform: Platform, services: Services) -> list[Page]:
     """The page /."""
 
     def data(call: Call) -> HomePage:
         database = platform.database
         active = [run for state in _ACTIVE for run in runs.list_runs(database, limit=SHOWN, state=state)]
         return HomePage(
-            waiting=[gate.to_dict() for gate in approvals.gates(database, "waiting")],
-            services=list(rollouts.list_services(database)),
+            needs=_needs(platform),
+            services=services.all(),
             active=sorted(active, key=lambda run: str(run["created_at"]), reverse=True),
             failed=list(runs.list_runs(database, limit=SHOWN, state="FAILED")),
         )
 
-    return [Page("/", "home.html", data, live=True)]
+    return [Page("/", "home.html", data, live=True, moving=True)]
+
+
+def _needs(platform: Platform) -> list[Need]:
+    database = platform.database
+    found = []
+    for service in rollouts.list_services(database):
+        stable = service["stable"]
+        if stable and stable["state"] == "failed":
+            sentence = f"{service['name']} does not serve: {stable['message']}"
+            found.append(Need(sentence, f"/services/{service['name']}", service["updated_at"], True))
+        found += _of_rollouts(service["name"], rollouts.list_rollouts(database, service=service["name"], limit=1))
+    for gate in approvals.gates(database, "waiting"):
+        told = gate.to_dict()
+        found.append(Need(told["question"], f"/approvals/{gate.id}", told["opened_at"], False))
+    found += _failed_runs(runs.search_runs(database, limit=_LOOKED_AT))
+    return sorted(found, key=lambda need: (not need.bad, need.since))
+
+
+def _of_rollouts(service: str, newest: Sequence[Mapping[str, Any]]) -> list[Need]:
+    """A rollout that is held, and one that was rolled back with nothing after it."""
+    found = []
+    for one in newest:
+        path = f"/rollouts/{one['id']}"
+        if one["state"] == "Paused":
+            sentence = f"The rollout of {service} waits: {one['message'] or one['doing']}"
+            found.append(Need(sentence, path, one["created_at"], False))
+        if one["state"] == "Degraded":
+            found.append(Need(f"{service} was rolled back: {one['message']}", path, one["finished_at"], True))
+    return found
+
+
+def _failed_runs(newest: Sequence[Mapping[str, Any]]) -> list[Need]:
+    """The newest run of each pipeline, when it failed."""
+    seen: set[str] = set()
+    found = []
+    for run in newest:
+        if run["pipeline"] in seen or run["state"] not in ("SUCCEEDED", "FAILED"):
+            continue
+        seen.add(run["pipeline"])
+        if run["state"] == "FAILED":
+            why = (run["error"] or {}).get("message", "")
+            found.append(Need(f"{run['pipeline']} failed: {why}", f"/runs/{run['run_id']}", run["finished_at"], True))
+    return found
