@@ -148,6 +148,21 @@ async def read_body(request: Request, most: int = MAX_BODY_BYTES) -> dict[str, A
 
 async def read_upload(request: Request, name: str, most: int) -> tuple[str, bytes]:
     """The name and the bytes of the file in a multipart form's field. Raises UsageError."""
+    _, file = await read_form_upload(request, name, most)
+    if file is None:
+        remedy = f"Send the file in the field {name} of a multipart/form-data body."
+        raise UsageError("Failed to read pipeline from file", where=name, remedy=remedy)
+    return file
+
+
+async def read_form_upload(
+    request: Request, name: str, most: int
+) -> tuple[dict[str, str], tuple[str, bytes] | None]:  # fmt: skip
+    """The text fields of a multipart form, and the name and the bytes of the file in the field `name`, if there is one.
+
+    Raises:
+        UsageError: it is no such form, or too large.
+    """
     from starlette.formparsers import MultiPartException, MultiPartParser
 
     remedy = f"Send the file in the field {name} of a multipart/form-data body."
@@ -165,9 +180,8 @@ async def read_upload(request: Request, name: str, most: int) -> tuple[str, byte
         raise UsageError(f"the body cannot be read: {error.message}", where=name, remedy=remedy) from error
     try:
         file = form.get(name)
-        if not isinstance(file, UploadFile):
-            raise UsageError("Failed to read pipeline from file", where=name, remedy=remedy)
-        return file.filename or "", await file.read()
+        fields = {key: value for key, value in form.items() if isinstance(value, str)}
+        return fields, (file.filename or "", await file.read()) if isinstance(file, UploadFile) else None
     finally:
         await form.close()
 

@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from headrace.project.wiring import Platform
-from headrace.server.console import artifacts, events, home, rollouts, runs, services
+from headrace.server.console import approvals, artifacts, events, home, models, pipelines, rollouts, runs, services
 from headrace.server.console.actions import Action
 from headrace.server.console.frame import Frames
 from headrace.server.console.pages import Page
@@ -29,17 +29,27 @@ def routes(
 ) -> list[BaseRoute]:
     """Every action, and every page with its JSON twin and, where something lives, its stream of changes."""
     served, moves = services.Services(platform, about, traffic), rollouts.Rollouts(platform, traffic)
+    flows = pipelines.Pipelines(platform)
     pages: list[Page] = [
         *home.pages(platform, served),
         *runs.pages(platform),
+        *pipelines.pages(flows),
+        *models.pages(platform, about),
         *services.pages(served),
         *rollouts.pages(moves),
+        *approvals.pages(platform),
         *events.pages(platform),
     ]
-    actions: list[Action] = [*runs.actions(platform), *services.actions(served), *moves.actions()]
+    actions: list[Action] = [
+        *runs.actions(platform),
+        *pipelines.actions(flows),
+        *services.actions(served),
+        *moves.actions(),
+        *approvals.actions(platform),
+    ]
     frames = Frames(platform, about)
     found: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
-    found += artifacts.routes(platform)
+    found += [*artifacts.routes(platform), pipelines.upload_route(flows)]
     found += [action.route() for action in actions]
     for page in pages:
         found += page.routes(renderer, frames, platform.home.database, stopping)
