@@ -14,11 +14,12 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim bench-serving
+.PHONY: help setup demo test test-browser crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim bench-serving
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
 	@echo "make test    set up, then all tests"
+	@echo "make test-browser   the console in a real browser, which is installed (Debian) or named by HEADRACE_CHROMIUM"
 	@echo "make conformance GOLDENS=DIR   KFP's own compiled pipelines: DIR is test_data/sdk_compiled_pipelines/valid of a clone"
 	@echo "make conformance-sdk   the KFP SDK's own tests of local execution, run by Headrace"
 	@echo "make conformance-serving   KServe's and Triton's own clients against the model server"
@@ -41,7 +42,11 @@ demo: setup
 	@$(BIN)/headrace demo
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore=tests/browser
+
+test-browser: setup
+	@$(BIN)/python scripts/chromium.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest tests/browser
 
 conformance: setup
 	$(BIN)/python scripts/kfp_conformance.py $(GOLDENS) $(CASES)

@@ -163,6 +163,8 @@ def _better(name: str, old: Any, new: Any) -> bool | None:
     if not isinstance(old, int | float) or not isinstance(new, int | float):
         return None
     words = name.lower()
+    if words.startswith("champion"):  # of the model that served when it was evaluated
+        return None
     if any(word in words for word in ("loss", "error", "rmse", "mae", "mse", "brier")):
         return new < old
     if any(word in words for word in ("auc", "accuracy", "precision", "recall", "f1", "r2", "score")):

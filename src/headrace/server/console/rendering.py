@@ -84,11 +84,11 @@ def lasting(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def figure(value: Any) -> str:
-    """A number with four significant digits; anything else as text."""
+def figure(value: Any, digits: int = 4) -> str:
+    """A number with so many significant digits, large ones as whole numbers; anything else as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def count(number: int, one: str, many: str = "") -> str:
