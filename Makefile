@@ -14,7 +14,7 @@ CASES ?= ../shared/conformance/kfp
 # Of the benchmark: make bench-runs BENCH="--only chain,cold --tools headrace,kfp"
 BENCH ?=
 
-.PHONY: help setup demo test test-browser crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load analysis-sim bench-serving
+.PHONY: help setup demo test test-browser crash conformance conformance-sdk conformance-serving bench-runs lint format docs serve clean load faults analysis-sim bench-serving
 
 help:
 	@echo "make demo    set up, then the whole way on real flight data, in about two minutes"
@@ -25,6 +25,7 @@ help:
 	@echo "make conformance-serving   KServe's and Triton's own clients against the model server"
 	@echo "make crash   kill the server, the warm parent and tasks 200 times; KILLS=1000 and SEED=n as you like"
 	@echo "make load    live traffic while rollouts move and processes are killed; DURATION=300 seconds, RATE=200 a second"
+	@echo "make faults  six faults of a new model under every strategy, each found and taken back: docs/rollouts.md"
 	@echo "make bench-runs   Headrace beside its peers, each installed into an environment of its own: docs/benchmarks.md"
 	@echo "make analysis-sim   thousands of simulated rollouts, judged: docs/statistics.md; QUICK=1 for a look, which writes nothing"
 	@echo "make bench-serving   the model server beside its peers: docs/benchmarks.md"
@@ -63,6 +64,9 @@ crash: setup
 
 load: setup
 	PYTHONPATH=tests $(BIN)/python -m load --duration $(DURATION) --rate $(RATE)
+
+faults: setup
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults
 
 bench-runs: setup
 	$(BIN)/python -m bench $(BENCH)

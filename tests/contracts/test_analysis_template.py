@@ -108,7 +108,7 @@ def test_the_template_is_one_that_argos_own_schema_takes(shared):
         ('"late.*"', '"late["', 27, "is no regular expression"),
         ("kind: AnalysisTemplate", "kind: AnalysisRun", 18, "must be AnalysisTemplate"),
         ("argoproj.io/v1alpha1", "argoproj.io/v1", 17, "must be argoproj.io/v1alpha1"),
-        ("name: latency", "name: success-rate", 28, "has two metrics of one name"),
+        ("name: latency", "name: success-rate", 43, "is the name of another metric here, too"),
         ("    provider: {prometheus: {a", "    provider: {prometheu: {a", None, "is not carried out"),
     ],
 )

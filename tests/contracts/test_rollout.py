@@ -104,6 +104,8 @@ def test_every_strategy_becomes_steps():
     assert (shadow.mirrored(0), shadow.mirrored(1)) == (0, 20)
     assert (sticky.sticky, sticky.watch.duration) == (rollout.Sticky(cookie="hr-user"), 3600.0)
     assert [metric.name for metric in sticky.counted_metrics] == ["errors", "labels"]
+    assert ([m.name for m in sticky.watched_on_both], sticky.watched_alone) == (["labels"], ())
+    assert (green.watch.duration, green.watched_alone) == (30.0, green.analysis.metrics)
     for found in (green, test, shadow, sticky):
         assert rollout.Rollout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
@@ -142,7 +144,8 @@ def test_a_rollout_that_was_stored_before_there_were_strategies_is_read():
         (SHADOW, "maxDisagreement: 0.02", "maxDisagreement: 2.0", "must lie between 0 and 1"),
         (STICKY, "{cookie: hr-user}", "{cookie: a, header: b}", "must name a header or a cookie"),
         (STICKY, "sticky", "canaryMetadata", "is not a field that Headrace carries out"),
-        (STICKY, "{duration: 1h}", "{duration: 1h, metrics: [{name: errors}]}", "only labels come late"),
+        (STICKY, "{duration: 1h}", "{duration: 1h, metrics: [{name: errors}, {name: errors}]}", "is listed already"),
+        (STICKY, "watch: {duration: 1h}", "analysis: {metrics: [{name: errors}, {name: errors}]}", "is listed already"),
         (STICKY, "{duration: 1h}", "{}", "is missing"),
         (STICKY, "canary:", "canary: {}\n    shadow:", "must be one of canary, blueGreen, abTest, shadow"),
     ],

@@ -345,6 +345,131 @@ def test_late_labels_roll_a_promoted_revision_back(stage, promoted, predicted, h
     assert stage.told(promoted)[-2:] == ["rollout.judged", "rollout.degraded"]
 
 
+GREEN_WATCHED = "{blueGreen: {scaleDownDelaySeconds: 120}}"
+BAD_METRICS = """\
+  analysis: {interval: 1s, warmup: 0s, metrics: [
+    {name: errors, budget: 0.05}, {name: latency, threshold: 100ms}, {name: labels}]}
+"""
+
+
+@pytest.fixture
+def switched(stage, monkeypatch):
+    """A blue-green rollout that has just switched; the revision before answered 1000 requests, 10 of them badly."""
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    stage.stable()
+    stage.traffic.serve("delay-00001", 1000, bad=10, slow=10)
+    rollout = stage.ask(_document(GREEN_WATCHED, BAD_METRICS), model="models:/m/2")
+    for _ in range(3):
+        stage.step()
+    row = stage.row(rollout)
+    assert (row.state, row.watch_until) == ("Healthy", stage.clock.time + 120)
+    assert queries.doing(row) == "watching errors, latency, late labels"
+    return rollout
+
+
+@pytest.mark.parametrize(
+    ("served", "says"),
+    [
+        (
+            {"bad": 40},
+            "errors: 40 of 100 requests failed since the promotion (40.0%), 10 of 1000 of the revision before",
+        ),
+        ({"slow": 30}, "latency: 30 of 100 requests took over 100 ms since the promotion (30.0%), 10 of 1000 of the"),
+    ],
+)
+def test_after_the_switch_a_bad_revision_goes_back_by_itself(stage, switched, served, says):
+    stage.traffic.serve("delay-00002", 100, **served)
+    stage.step(1)
+    row = stage.row(switched)
+    assert row.state == "Degraded"
+    assert row.message.startswith(says)
+    stage.step()
+    assert (stage.service().stable, stage.traffic.weights()) == ("delay-00001", {"delay-00001": 100})
+    assert [(one["kind"], one["same"]) for one in verify(stage.database, switched)] == [("watch", True)]
+
+
+def test_after_the_switch_wrong_answers_go_back_by_themselves(stage, start, predicted, monkeypatch):
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    stage.stable()
+    predicted({1: [(1, 1)] * 500})
+    rollout = stage.ask(_document(GREEN_WATCHED, BAD_METRICS), model="models:/m/2")
+    for _ in range(3):
+        stage.step()
+    predicted({2: [(1, i % 2) for i in range(100)]})
+    stage.step(1)
+    assert stage.row(rollout).state == "Degraded"
+    assert stage.row(rollout).message.startswith("labels: 50 of 100 requests were wrong since the promotion (50.0%)")
+    assert all(one["same"] for one in verify(stage.database, rollout))
+
+
+def test_after_the_switch_a_revision_within_the_budget_stays(stage, switched):
+    for _ in range(40):
+        stage.traffic.serve("delay-00002", 100, bad=2, slow=2)
+        stage.step(1)
+    assert stage.row(switched).watch_until is not None
+    stage.step(120)
+    stage.step(1)
+    assert (stage.row(switched).state, stage.row(switched).watch_until) == ("Healthy", None)
+    assert {r.id for r in stage.servers.running()} == {"delay-00002"}
+
+
+def test_hours_of_good_answers_do_not_hide_that_it_goes_bad(stage, switched):
+    for _ in range(20):
+        stage.traffic.serve("delay-00002", 5000)
+        stage.step(1)
+    stage.traffic.serve("delay-00002", 100, bad=50)
+    stage.step(1)
+    assert stage.row(switched).state == "Degraded"
+
+
+def test_a_revision_without_a_usual_rate_is_never_shown_to_be_worse(stage, start):
+    rollout = start(GREEN_WATCHED, BAD_METRICS)
+    stage.step()
+    stage.step()
+    stage.traffic.serve("delay-00002", 500, bad=500)
+    stage.step(1)
+    assert stage.row(rollout).state == "Healthy"
+
+
+def test_a_watched_revision_whose_server_dies_goes_back(stage, switched):
+    stage.servers.dead.add("delay-00002")
+    stage.step()
+    stage.servers.dead.clear()
+    row = stage.row(switched)
+    assert (row.state, row.message) == ("Degraded", "the server of delay-00002 died while it was watched")
+    stage.step()
+    assert stage.service().stable == "delay-00001"
+
+
+def test_an_envoy_that_starts_anew_is_counted_from_zero(stage, switched):
+    stage.traffic.serve("delay-00002", 400)
+    stage.step(1)
+    stage.traffic.restart()
+    stage.traffic.serve("delay-00002", 60, bad=30)
+    stage.step(1)
+    assert stage.totals(switched, "watch/errors").canary == (460, 30)
+
+
+def test_without_a_delay_a_blue_green_rollout_is_not_watched(stage, start):
+    rollout = start("{blueGreen: {scaleDownDelaySeconds: 0}}")
+    stage.step()
+    stage.step()
+    assert (stage.row(rollout).state, stage.row(rollout).watch_until) == ("Healthy", None)
+
+
+def test_a_canary_may_be_watched_for_errors_too(stage, start):
+    rollout = start(WATCH, ANALYSIS + "  watch: {duration: 60s, metrics: [{name: labels}, {name: errors}]}\n")
+    stage.step(1)
+    stage.window((400, 0), (400, 0))
+    for seconds in (4, 1, 1):
+        stage.step(seconds)
+    assert stage.row(rollout).state == "Healthy"
+    stage.traffic.serve("delay-00002", 100, bad=40)
+    stage.step(1)
+    assert stage.row(rollout).message.startswith("errors: 40 of 100 requests failed since the promotion")
+    assert all(one["same"] for one in verify(stage.database, rollout))
+
+
 def test_a_watch_ends_after_its_time(stage, promoted):
     stage.step(4)
     stage.step(1)

@@ -20,3 +20,8 @@ def save(folder, answer):
             model, folder, signature=signature, pip_requirements=["scikit-learn"], serialization_format="skops"
         )
     return folder
+
+
+def save_two(folder):
+    """Two of them, which answer 0 and 1."""
+    return [save(folder / f"model-{answer}", answer) for answer in (0, 1)]

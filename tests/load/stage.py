@@ -46,19 +46,21 @@ spec: {strategy: {blueGreen: {autoPromotionEnabled: false}}}
 """
 
 
-class Stage:
-    """What the story is played on."""
+FILES = {"headrace.toml": PROJECT, "delay.yaml": SERVICE, "rollout.yaml": CANARY}
 
-    def __init__(self, folder):
+
+class Stage:
+    """What the story is played on: a project of these files, and models for it."""
+
+    def __init__(self, folder, files=FILES, make_models=models.save_two):
         self.folder = folder
         self.ports = {"--port": free_port(), "--gateway-port": free_port(), "--mlflow-port": free_port()}
         self.gateway = self.ports["--gateway-port"]
         self.log = folder / "up.log"
         self._up = None
-        (folder / "headrace.toml").write_text(PROJECT)
-        (folder / "delay.yaml").write_text(SERVICE)
-        (folder / "rollout.yaml").write_text(CANARY)
-        self.models = [models.save(folder / f"model-{answer}", answer) for answer in (0, 1)]
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        self.models = make_models(folder)
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{self.ports['--port']}{API}", timeout=30)
 
     def up(self):
@@ -141,10 +143,10 @@ class Stage:
         except httpx.HTTPError:
             return False
 
-    def serves(self):
+    def serves(self, name="delay"):
         """Whether the gateway answers with a prediction's status."""
         try:
-            return httpx.get(f"http://127.0.0.1:{self.gateway}/v1/models/delay").status_code == 200
+            return httpx.get(f"http://127.0.0.1:{self.gateway}/v1/models/{name}").status_code == 200
         except httpx.HTTPError:
             return False
 

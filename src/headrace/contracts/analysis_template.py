@@ -79,8 +79,12 @@ def metrics(document: MarkedDocument, given: Mapping[str, str], user: str) -> tu
         raise document.error(("spec", "metrics"), "must name a metric at least")
     found = [_metric(document, ("spec", "metrics", index), arguments) for index in range(count)]
     names = [metric.name for metric in found]
-    if len(set(names)) < len(names):
-        raise document.error(("spec", "metrics"), "has two metrics of one name")
+    twice = next((index for index, name in enumerate(names) if name in names[:index]), None)
+    if twice is not None:
+        raise document.error(
+            ("spec", "metrics", twice, "name"), f"{names[twice]!r} is the name of another metric here, too",
+            "Measurements are kept by name: rename one.",
+        )  # fmt: skip
     return tuple(found)
 
 

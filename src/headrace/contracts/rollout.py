@@ -22,7 +22,7 @@ spec:
     - {name: errors, weight: 2, minEffect: 0.01, budget: 0.05}
     - {name: latency, threshold: 100ms, minEffect: 0.05, budget: 0.1}
     - {name: labels, minEffect: 0.02, budget: 0.1}
-  watch: {duration: 1h}                    # after promotion: late labels may still roll back
+  watch: {duration: 1h}                    # after promotion: late labels, or errors, may still roll back
 
 The other strategies: `blueGreen`, `abTest`, `shadow`; see docs/rollouts.md. All of them become steps. AnalysisTemplates
 that steps refer to follow as further YAML documents of the same file.
@@ -141,7 +141,11 @@ class Shadow:
 
 @dataclass(frozen=True)
 class Watch:
-    """What goes on after promotion: late labels of the rollout's own requests are judged for `duration` seconds."""
+    """What goes on for `duration` seconds after promotion.
+
+    `labels` are late labels of the rollout's own requests, on both arms. Everything else is what the new revision
+    answers since, beside what the one before had and the metric's budget: nobody else answers any more.
+    """
 
     duration: float
     metrics: tuple[Metric, ...] = (Metric("labels"),)
@@ -183,8 +187,19 @@ class Rollout:
     def counted_metrics(self) -> tuple[Metric, ...]:
         """What is counted window by window: the metrics of the analysis, and those of the watch after it."""
         names = {metric.name for metric in self.analysis.metrics}
-        watched = self.watch.metrics if self.watch else ()
-        return (*self.analysis.metrics, *(metric for metric in watched if metric.name not in names))
+        return (*self.analysis.metrics, *(one for one in self.watched_on_both if one.name not in names))
+
+    @property
+    def watched_on_both(self) -> tuple[Metric, ...]:
+        """Metrics of the watch for which both revisions answered requests, at the same time."""
+        watched = self.watch.metrics if self.watch and self.strategy != "blueGreen" else ()
+        return tuple(metric for metric in watched if metric.name == "labels")
+
+    @property
+    def watched_alone(self) -> tuple[Metric, ...]:
+        """Metrics of the watch that are judged by what the new revision answers after the promotion."""
+        both = self.watched_on_both
+        return tuple(metric for metric in (self.watch.metrics if self.watch else ()) if metric not in both)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -244,7 +259,7 @@ def parse(text: str, file: str) -> Rollout:
         analysis=_analysis(document, ("spec", "analysis")),
         scale_down_delay=document.typed((*reader.path, "scaleDownDelaySeconds"), float, 300.0),
         strategy=kinds[0],
-        watch=_watch(document, ("spec", "watch")),
+        watch=_watch(document, ("spec", "watch"), () if kinds[0] == "blueGreen" else (Metric("labels"),)),
     )
     return {"canary": reader.canary, "blueGreen": reader.blue_green, "abTest": reader.ab_test, "shadow": reader.shadow}[
         kinds[0]
@@ -295,8 +310,9 @@ class _StrategyReader:
             raise document.error(
                 (*path, "autoPromotionSeconds"), "has no effect while autoPromotionEnabled is false", "Leave out one."
             )
-        if document.get(("spec", "watch")) is not None:
-            raise document.error(("spec", "watch"), "needs requests that both revisions answered; blueGreen has none")
+        watch = found.watch or Watch(found.scale_down_delay, ())
+        if not watch.metrics:
+            watch = replace(watch, metrics=found.analysis.metrics)
         waits = [] if by_itself and not seconds else [Step("pause", seconds=seconds if by_itself else None)]
         steps = [
             *self.promotion_analysis("prePromotionAnalysis"),
@@ -304,7 +320,7 @@ class _StrategyReader:
             Step("setWeight", weight=100),
             *self.promotion_analysis("postPromotionAnalysis"),
         ]
-        return replace(found, steps=tuple(steps))
+        return replace(found, steps=tuple(steps), watch=watch if watch.duration > 0 else None)
 
     def promotion_analysis(self, field: str) -> list[Step]:
         path = (*self.path, field)
@@ -435,6 +451,8 @@ class _StrategyReader:
                     (*one, "templateName"), f'there is no AnalysisTemplate "{name}" in this file',
                     f"Add it as a further YAML document, after a line ---. Here: {known}.",
                 )  # fmt: skip
+            if name in names:
+                raise document.error((*one, "templateName"), f'"{name}" is listed already', "Keep one of the two.")
             names.append(name)
         if not names:
             raise document.error((*path, "templates"), "must name a template at least")
@@ -512,22 +530,14 @@ def _share(document: MarkedDocument, path: Path, default: float) -> float:
     return float(value)
 
 
-def _watch(document: MarkedDocument, path: Path) -> Watch | None:
+def _watch(document: MarkedDocument, path: Path, default: tuple[Metric, ...]) -> Watch | None:
     if document.get(path) is None:
         return None
     document.only(path, ("duration", "metrics"))
     duration = _seconds(document, (*path, "duration"), None)
     if not duration:
         raise document.error((*path, "duration"), "is missing", "As in: watch: {duration: 1h}.")
-    count = len(document.typed((*path, "metrics"), list, []))
-    metrics = tuple(_metric(document, (*path, "metrics", index)) for index in range(count))
-    for index, metric in enumerate(metrics):
-        if metric.name != "labels":
-            raise document.error(
-                (*path, "metrics", index, "name"), "only labels come late; after promotion nobody else answers",
-                "Write labels, or leave metrics out.",
-            )  # fmt: skip
-    return Watch(duration, metrics or (Metric("labels"),))
+    return Watch(duration, _metrics(document, (*path, "metrics")) or default)
 
 
 def _analysis(document: MarkedDocument, path: Path) -> Analysis:
@@ -539,16 +549,29 @@ def _analysis(document: MarkedDocument, path: Path) -> Analysis:
     choice = document.typed((*path, "onInconclusive"), str, default.on_inconclusive)
     if choice not in ON_INCONCLUSIVE:
         raise document.error((*path, "onInconclusive"), f"must be one of {', '.join(ON_INCONCLUSIVE)}")
-    count = len(document.typed((*path, "metrics"), list, []))
-    metrics = tuple(_metric(document, (*path, "metrics", index)) for index in range(count))
     return Analysis(
         alpha=alpha,
         interval=_seconds(document, (*path, "interval"), default.interval) or default.interval,
         warmup=_seconds(document, (*path, "warmup"), default.warmup) or 0.0,
         max_duration=_seconds(document, (*path, "maxDuration"), default.max_duration) or default.max_duration,
         on_inconclusive=choice,
-        metrics=metrics or default.metrics,
+        metrics=_metrics(document, (*path, "metrics")) or default.metrics,
     )
+
+
+def _metrics(document: MarkedDocument, path: Path) -> tuple[Metric, ...]:
+    """The metrics of a list, each once: two of one name would share counts and alpha, and tell two things of one."""
+    metrics: list[Metric] = []
+    for index in range(len(document.typed(path, list, []))):
+        metric = _metric(document, (*path, index))
+        first = next((i for i, one in enumerate(metrics) if one.name == metric.name), None)
+        if first is not None:
+            raise document.error(
+                (*path, index, "name"), f"{metric.name!r} is listed already, as metric {first + 1}",
+                "Keep one of the two.",
+            )  # fmt: skip
+        metrics.append(metric)
+    return tuple(metrics)
 
 
 def _metric(document: MarkedDocument, path: Path) -> Metric:

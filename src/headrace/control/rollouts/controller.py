@@ -67,7 +67,8 @@ class RolloutController:
         return [tuple(row) for row in found]
 
     def _somebody_died(self) -> bool:
-        return any(self._has_died(row) for row in rows.active(self.database))
+        known = [*rows.active(self.database), *rows.watched(self.database)]
+        return any(self._has_died(row) for row in known)
 
     def one_pass(self) -> float:
         """Take every rollout one step further; returns the seconds after which to look again."""
@@ -83,7 +84,9 @@ class RolloutController:
             if not self.traffic.apply(routes(services, active, revisions)):
                 return BUSY_SECONDS
         now = self.clock.now()
-        put_back = [watch.look(self.database, row, self.evidence, now) for row in rows.watched(self.database)]
+        put_back = [
+            watch.look(self.database, row, self.traffic, self.evidence, now) for row in rows.watched(self.database)
+        ]
         if any(put_back):
             return 0.0
         self.measurer.forget(active)
@@ -99,6 +102,10 @@ class RolloutController:
             message = f"the server of {row.to_revision} died while it had traffic"
             now = self.clock.now()
             rows.finish(self.database, row, "Degraded", message=message, at=now, data={"weight": row.weight})
+        for row in filter(self._has_died, rows.watched(self.database)):
+            if rows.service(self.database, row.service).stable == row.to_revision:
+                message = f"the server of {row.to_revision} died while it was watched"
+                watch.roll_back(self.database, row, message, self.clock.now())
 
     def _has_died(self, row: RolloutRow) -> bool:
         if row.traffic_since is None or row.from_revision is None:
@@ -122,6 +129,10 @@ class RolloutController:
         if step is None:
             shadow = row.document.shadow if row.from_revision is not None else None
             serves = shadow is None or shadow.promote
+            if row.from_revision and not watch.note_the_usual(
+                self.database, row, self.traffic, self.evidence, now
+            ):  # fmt: skip
+                return False
             message = "" if serves else "the shadow has passed; the document does not promote it"
             return rows.finish(self.database, row, "Healthy", at=now, serves=serves, message=message)
         return self._take(row, step, verdict, now)

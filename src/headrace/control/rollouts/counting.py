@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.control.rollouts.judging import DISAGREEMENT, Counted
+from headrace.contracts.rollout import Metric
+from headrace.control.rollouts.judging import ALONE, DISAGREEMENT, Counted
 from headrace.control.rollouts.ports import Evidence, Traffic
 from headrace.control.rollouts.rows import RolloutRow
 from headrace.quality.analysis.window import Window
-from headrace.serving.gateway.model import SHADOW
+from headrace.serving.gateway.model import SHADOW, ArmCounts
 
 # These come from the payload log; the others start from zero with each Envoy.
-_FROM_THE_LOG = ("labels", DISAGREEMENT)
+_FROM_THE_LOG = ("labels", DISAGREEMENT, ALONE + "labels")
 
 
 # A rollout that goes on for weeks is not looked at every second: its windows grow with its age, and so stay few.
@@ -46,14 +47,10 @@ def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative |
     canary = row.to_revision + (SHADOW if document.shadow else "")
     numbers: dict[str, Any] = {"epoch": epoch}
     for metric in document.counted_metrics:
-        found: dict[str, list[int]]
         if metric.name == "labels":
             found = {r: [c.labelled, c.wrong] for r, c in evidence.label_counts(row.service, since).items()}
-        elif metric.name == "latency":
-            slow = metric.threshold_ms
-            found = {r: [max(c.buckets.values(), default=0), c.slower_than(slow)] for r, c in counts.items()}
         else:
-            found = {r: [c.requests, c.errors] for r, c in counts.items()}
+            found = _answered(metric, counts)
         numbers[metric.name] = _by_arm(found, canary, stable)
     if document.shadow:
         tolerance = document.shadow.tolerance
@@ -71,13 +68,44 @@ def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative |
     return Cumulative(numbers, moments)
 
 
-def count_labels(row: RolloutRow, evidence: Evidence) -> Cumulative:
-    """The labels so far of what the rollout's arms predicted before it ended."""
-    assert row.document.watch is not None
-    since, until = row.traffic_since or 0.0, row.finished_at or 0.0
-    found = {r: [c.labelled, c.wrong] for r, c in evidence.label_counts(row.service, since, until).items()}
-    numbers = {name: _by_arm(found, row.to_revision, row.from_revision or "") for name in _watched(row)}
-    return Cumulative({**(row.counted or {}), **numbers}, {})
+def count_watched(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative | None:
+    """What the watch has to count so far; None when nothing can be counted.
+
+    Labels are of what both arms predicted before the rollout ended; where one revision is judged alone, all counts are
+    what each has answered, and labels those of predictions since the promotion, or before it while it is to come.
+    """
+    numbers: dict[str, Any] = dict(row.counted or {})
+    stable, canary = row.from_revision or "", row.to_revision
+    for metric in row.document.watched_on_both:
+        told = evidence.label_counts(row.service, row.traffic_since or 0.0, row.finished_at or 0.0)
+        numbers[metric.name] = _by_arm({r: [c.labelled, c.wrong] for r, c in told.items()}, canary, stable)
+    if not row.document.watched_alone:
+        return Cumulative(numbers, {})
+    counts, numbers["epoch"] = traffic.counts(), traffic.epoch()
+    if not counts:
+        return None
+    for metric in row.document.watched_alone:
+        if metric.name == "labels":
+            told = evidence.label_counts(row.service, row.finished_at or 0.0)
+            found = {r: [c.labelled, c.wrong] for r, c in told.items()}
+        else:
+            found = _answered(metric, counts)
+        numbers[ALONE + metric.name] = _by_arm(found, canary, stable)
+    return Cumulative(numbers, {})
+
+
+def usual(row: RolloutRow, now: Cumulative) -> dict[str, Window]:
+    """What the revision before had by now: what the new one is judged by when it answers alone."""
+    names = [ALONE + metric.name for metric in row.document.watched_alone]
+    return {name: Window(0, 0, *_capped(now.numbers[name]["stable"])) for name in names}
+
+
+def _answered(metric: Metric, counts: Mapping[str, ArmCounts]) -> dict[str, list[int]]:
+    """[requests, bad ones] per revision, as the gateway counts them."""
+    if metric.name == "latency":
+        slow = metric.threshold_ms
+        return {r: [max(c.buckets.values(), default=0), c.slower_than(slow)] for r, c in counts.items()}
+    return {r: [c.requests, c.errors] for r, c in counts.items()}
 
 
 def windows_since(row: RolloutRow, now: Cumulative, names: Sequence[str] = ()) -> dict[str, Window]:
@@ -103,10 +131,6 @@ def with_moments(windows: Mapping[str, Sequence[Window]], row: RolloutRow, now: 
     return Counted(windows, {arm: (values[0], values[1], values[2]) for arm, values in told.items()})
 
 
-def _watched(row: RolloutRow) -> list[str]:
-    return [metric.name for metric in row.document.watch.metrics] if row.document.watch else []
-
-
 def _by_arm(numbers: Mapping[str, list[int]], canary: str, stable: str) -> dict[str, list[int]]:
     return {"canary": numbers.get(canary, [0, 0]), "stable": numbers.get(stable, [0, 0])}
 
@@ -115,6 +139,10 @@ def _added(now: Sequence[int], before: Sequence[int]) -> tuple[int, int]:
     """What the log has more than before; it may have dropped what is old."""
     n = max(now[0] - before[0], 0)
     return n, min(n, max(now[1] - before[1], 0))
+
+
+def _capped(now: Sequence[int]) -> tuple[int, int]:
+    return now[0], min(now[0], now[1])
 
 
 def _difference(now: Sequence[int], before: Sequence[int]) -> tuple[int, int]:

@@ -8,12 +8,15 @@ from typing import Any
 
 from headrace.contracts.rollout import Analysis, Rollout, Test
 from headrace.contracts.verdict import Outcome, Verdict
-from headrace.quality.analysis.judge import judge
+from headrace.quality.analysis.alone import judge_alone
+from headrace.quality.analysis.judge import judge, together
 from headrace.quality.analysis.means import difference_interval
 from headrace.quality.analysis.sequential import rate_interval, ratio_interval
 from headrace.quality.analysis.window import Window
 
 DISAGREEMENT = "disagreement"
+# Before the name of a metric whose windows count what one revision answers alone, after its promotion.
+ALONE = "watch/"
 Moments = tuple[float, float, float]  # number, sum, sum of squares
 
 
@@ -32,10 +35,19 @@ def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -
 
 
 def watch_verdict(document: Rollout, counted: Counted) -> Verdict:
-    """The metrics of the watch over all windows of the rollout and since; it can only fail or go on."""
+    """The metrics of the watch over all windows of the rollout and since; it can only fail or go on. All of them share
+    alpha by their weights."""
     assert document.watch is not None
-    watched = Analysis(alpha=document.analysis.alpha, metrics=document.watch.metrics)
-    return judge(watched, counted.windows, next_weight=100)
+    alpha, total = document.analysis.alpha, sum(metric.weight for metric in document.watch.metrics)
+    parts: list[dict[str, Any]] = []
+    both, alone = document.watched_on_both, document.watched_alone
+    if both:
+        their_alpha = alpha * (sum(metric.weight for metric in both) / total)
+        parts += judge(Analysis(alpha=their_alpha, metrics=both), counted.windows, next_weight=100).evidence["metrics"]
+    for metric in alone:
+        windows = counted.windows.get(ALONE + metric.name, ())
+        parts.append(judge_alone(metric, windows, share=alpha * (metric.weight / total)))
+    return together(parts, {"alpha": alpha, "next_weight": 100})
 
 
 def test_verdict(test: Test, counted: Counted) -> Verdict:
@@ -114,11 +126,7 @@ def _with_agreement(document: Rollout, judged: Verdict, counted: Counted) -> Ver
         "sentence": f"{DISAGREEMENT}: {differing} of {pairs} answers differ ({_ratio(differing, pairs):.1%}); the rate"
         f" lies in {low:.1%} to {high:.1%}, at most {most:.1%} may differ",
     }
-    parts = [*judged.evidence["metrics"], part]
-    outcomes = {judged.outcome, outcome}
-    together = next(o for o in (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED) if o in outcomes)
-    summary = "; ".join(one["sentence"] for one in parts if one["outcome"] == together)
-    return Verdict(together, summary, {**judged.evidence, "metrics": parts})
+    return together([*judged.evidence["metrics"], part], judged.evidence)
 
 
 def _ratio(part: float, whole: float) -> float:

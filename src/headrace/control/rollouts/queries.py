@@ -172,7 +172,9 @@ def doing(row: rows.RolloutRow) -> str:
     """What a rollout is at, in words; "" for one that is finished and not watched."""
     step = row.current
     if row.watch_until is not None:
-        return "watching late labels"
+        watched = row.document.watch.metrics if row.document.watch else ()
+        names = [metric.name for metric in watched]
+        return "watching " + ", ".join("late labels" if name == "labels" else name for name in names)
     if row.state not in rows.ACTIVE:
         return ""
     if row.step == 0 and row.weight == 0 and row.document.strategy != "blueGreen":

@@ -17,7 +17,7 @@ Everything else, no data above all, is *inconclusive*.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.contracts.rollout import Analysis, Metric
@@ -26,6 +26,13 @@ from headrace.quality.analysis.evidence import MAX_RATIO, Counted, Evidence
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
 
 _WORDS = {"errors": "failed", "labels": "were wrong"}
+
+
+def bad(metric: Metric) -> str:
+    """What bad requests did, as in "8 of 40 requests failed"."""
+    if metric.name == "latency":
+        return f"took over {metric.threshold_ms:.0f} ms"
+    return _WORDS.get(metric.name, "were bad")
 
 
 def judge(
@@ -54,6 +61,11 @@ def judge(
         )
         for metric in analysis.metrics
     ]
+    return together(parts, {"alpha": analysis.alpha, "next_weight": next_weight})
+
+
+def together(parts: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> Verdict:
+    """The verdict over all metrics: failed when one has, passed when all have. `about` is further evidence."""
     outcomes = {part["outcome"] for part in parts}
     if Outcome.FAILED in outcomes:
         outcome = Outcome.FAILED
@@ -62,8 +74,7 @@ def judge(
     else:
         outcome = Outcome.INCONCLUSIVE
     summary = "; ".join(part["sentence"] for part in parts if part["outcome"] is outcome)
-    evidence = {"alpha": analysis.alpha, "next_weight": next_weight, "metrics": parts}
-    return Verdict(outcome, summary, evidence)
+    return Verdict(outcome, summary, {**about, "metrics": list(parts)})
 
 
 def _judge_metric(
@@ -132,9 +143,7 @@ def _estimated_excess(evidence: Evidence) -> float:
 def _sentence(
     metric: Metric, outcome: Outcome, counts: Evidence, proof: float, limit: float, harm: float, unit: str
 ) -> str:
-    what = _WORDS.get(metric.name, "were bad")
-    if metric.name == "latency":
-        what = f"took over {metric.threshold_ms:.0f} ms"
+    what = bad(metric)
     facts = (
         f"{counts.canary_x} of {counts.canary_n} canary {unit} {what} ({_rate(counts.canary_x, counts.canary_n):.1%}), "
         f"{counts.stable_x} of {counts.stable_n} stable ones ({_rate(counts.stable_x, counts.stable_n):.1%})"
