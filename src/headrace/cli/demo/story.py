@@ -8,6 +8,8 @@ import platform
 import shutil
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import headrace
 from headrace.cli.demo.facts import Check, Report, RolloutFact, Run, percentile, seconds_of
 from headrace.cli.demo.narrator import Narrator
-from headrace.cli.demo.replay import Replay, flights_of
+from headrace.cli.demo.replay import Replay, Sent, flights_of
 from headrace.cli.demo.stage import Stage, Stalled, month_file
 
 RATE = 40.0  # requests a second: a third of what one model server on one core can answer
@@ -120,7 +122,7 @@ class Story:
         self._check(
             f"clients saw no more failures than the canary's {weight} %",
             bool(failed) and share <= weight / 100 and {one.revision for one in failed} == {canary},
-            f"{len(failed)} of {len(during)} requests failed ({share:.2%}), all of them on {canary}",
+            f"{len(failed)} of {len(during)} requests failed ({share:.2%}){_by_revision(failed)}",
         )
 
     def slow_model(self) -> None:
@@ -406,6 +408,12 @@ def _corrupt(good: Path, bad: Path) -> None:
     table["distance"] = (table["distance"] * 1.609344).round().astype("Int16")
     table.loc[table.index % 20 == 0, "carrier"] = None
     table.to_parquet(bad, index=False)
+
+
+def _by_revision(failed: Sequence[Sent]) -> str:
+    """Which revisions they failed on, as in ": 3 on delay-00003, 1 on delay-00002"; "" when none failed."""
+    seen = Counter(one.revision or "the gateway" for one in failed).most_common()
+    return ": " + ", ".join(f"{count} on {revision}" for revision, count in seen) if seen else ""
 
 
 def _tasks(run: dict[str, Any], name: str) -> list[dict[str, Any]]:
