@@ -24,8 +24,13 @@ def test_the_cli_reference_is_what_help_says():
 
 def test_every_route_of_the_http_interface_is_documented(tmp_path):
     page = (ROOT / "docs" / "http.md").read_text(encoding="utf-8")
-    routes = application(wiring.build(tmp_path), {}).routes
-    assert routes
+    # The console's pages are for people.
+    routes = [
+        route
+        for route in application(wiring.build(tmp_path), {}).routes
+        if route.path.startswith("/apis/") or route.path in ("/healthz", "/openapi.json")
+    ]
+    assert len(routes) > 40
     for route in routes:
         path = re.sub(
             r"\{(\w+)\}", lambda found: found[1].upper(), route.path.removeprefix(PREFIX).removeprefix(kfp.PREFIX)

@@ -7,6 +7,7 @@
     └── UsageError                2   nothing was done: the command, a file or the surroundings are wrong
         ├── DocumentError         2   a document says something that cannot be carried out: file, line, field
         ├── ForbiddenError        2   whoever asks may not do it
+        ├── UnauthenticatedError  2   whoever asks has not said who they are
         ├── UnsupportedError      2   this engine cannot do it; said before anything runs
         └── NotFoundError         2   no such run, service, pipeline, gate …
 
@@ -63,6 +64,10 @@ class DocumentError(UsageError):
 
 class ForbiddenError(UsageError):
     """Whoever asks may not do it: a role is missing, or the request is not theirs."""
+
+
+class UnauthenticatedError(UsageError):
+    """Whoever asks has to say who they are: a token or a session is missing, wrong, or over."""
 
 
 class UnsupportedError(UsageError):

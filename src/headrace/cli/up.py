@@ -25,17 +25,35 @@ _PORT = click.IntRange(1, 65535)
 @click.option(
     "--mlflow-port", type=_PORT, default=8082, show_default=True, help="MLflow's pages, for the embedded MLflow."
 )
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address that API and console listen on.")
+@click.option("--sign-in", is_flag=True, help="Ask for a token (headrace tokens) before anything is shown or done.")
+@click.option(
+    "--name", "names", multiple=True, help="A name that browsers reach this server by, as headrace.example.com."
+)
 @click.option("-e", "environment", help="The environment in headrace.toml (default: dev).")
-def command(port: int, gateway_port: int, mlflow_port: int, environment: str | None) -> None:
-    """Start the server: gateway, rollout controller, triggers, MLflow. It listens on 127.0.0.1 only.
+def command(
+    port: int,
+    gateway_port: int,
+    mlflow_port: int,
+    host: str,
+    sign_in: bool,
+    names: tuple[str, ...],
+    environment: str | None,
+) -> None:
+    """Start the server: API and console, gateway, rollout controller, triggers, MLflow.
+
+    It listens on 127.0.0.1 and asks nobody who they are. For a team: --sign-in, behind a proxy that speaks TLS
+    (docs/security.md). Predictions and MLflow stay on 127.0.0.1.
 
     Ctrl-C or SIGTERM ends it and everything that it started. If it dies in another way, predictions go on, and
     `headrace up` takes over runs and rollouts where they were.
     """
+    from headrace.server.access import Entrance
     from headrace.server.serve import Ports, Told, serve
 
     platform = wiring.build(environment=environment)
     ports = Ports(port, gateway_port, mlflow_port)
+    entrance = Entrance(host, sign_in, frozenset(names))
 
     def ready() -> None:
         embedded = platform.tracking_uri == platform.home.mlflow_uri
@@ -43,14 +61,15 @@ def command(port: int, gateway_port: int, mlflow_port: int, environment: str | N
         click.echo(f"Headrace is up: {name}. Ctrl-C ends it.")
         output.pairs(
             {
-                "  API": f"http://127.0.0.1:{port}",
+                "  API": f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                + (", console and API, with sign-in" if sign_in else ""),
                 "  predictions": f"http://127.0.0.1:{gateway_port}",
                 "  MLflow": f"http://127.0.0.1:{mlflow_port} (in some seconds)" if embedded else platform.tracking_uri,
                 "  state": platform.home.path,
             }
         )
 
-    asyncio.run(serve(platform, ports, Told(ready, _show_event, _show_failure)))
+    asyncio.run(serve(platform, ports, Told(ready, _show_event, _show_failure), entrance))
     click.echo("Headrace has ended.")
 
 

@@ -6,9 +6,8 @@ Bodies and answers are JSON. Each route is one call of a function that the comma
 from __future__ import annotations
 
 import asyncio
-import getpass
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import headrace
 from headrace.control.rollouts import actions as rollout_actions
 from headrace.control.rollouts import queries as rollout_queries
 from headrace.control.triggers import push
-from headrace.errors import HeadraceError, UsageError
+from headrace.errors import ForbiddenError, HeadraceError, UsageError
 from headrace.governance import approvals
+from headrace.governance.rbac import Role
 from headrace.project.wiring import Platform
 from headrace.runs import pipelines
 from headrace.runs import queries as run_queries
@@ -40,6 +40,7 @@ _LARGEST_NUMBER = 2**63 - 1  # SQLite's
 _WHO: dict[str, Schema] = {"actor": TEXT, "reason": TEXT}
 _PUSH: dict[str, Schema] = {"repository": TEXT, "ref": TEXT, "before": TEXT, "after": TEXT, "actor": TEXT}
 _RERUN: dict[str, Schema] = {**_WHO, "from": {"type": "array", "items": TEXT}, "parameters": OBJECT}
+_STEERED = (":promote", ":abort", ":rollback")
 _LIST: dict[str, Schema] = {"limit": NUMBER}
 
 
@@ -56,9 +57,9 @@ class Api:
         """Every operation, GET where it reads and POST where it changes something."""
         # A path parameter would swallow the verb after the colon, so the verbs come first.
         return [
-            Operation("GET", "/healthz", "Whether the server is up, and its addresses", self.tell_health),
+            Operation("GET", "/healthz", "Whether the server is up, and its addresses", self.tell_health, open=True),
             *(
-                Operation("POST", PREFIX + path, summary, handler, body=body)
+                Operation("POST", PREFIX + path, summary, handler, body=body, roles=_roles(path))
                 for path, summary, handler, body in self._writes()
             ),
             *(
@@ -100,7 +101,9 @@ class Api:
         ]
 
     def tell_health(self, call: Call) -> Any:
-        return {"status": "ok", "version": headrace.__version__, **self.about}
+        told = {"status": "ok", "version": headrace.__version__}
+        # Whoever has not signed in learns that it is up, and no more.
+        return {**told, **self.about} if call.who.roles else told
 
     def receive_push(self, call: Call) -> Any:
         body = call.body
@@ -110,7 +113,7 @@ class Api:
             ref=_text(body, "ref"),
             before=_commit(body, "before"),
             after=_commit(body, "after"),
-            actor=_actor(call.body),
+            actor=_actor(call),
             at=self.platform.clock.now(),
         )
         return {"event": seq}
@@ -146,7 +149,7 @@ class Api:
             self.database,
             call.path["gate"],
             at=self.platform.clock.now(),
-            actor=_actor(call.body),
+            actor=_actor(call),
             approve=approve,
             reason=_reason(call.body),
             values=_values(call.body),
@@ -164,7 +167,7 @@ class Api:
             self.database,
             self.platform.home,
             call.path["run"],
-            actor=_actor(body),
+            actor=_actor(call),
             at=self.platform.clock.now(),
             begin=_texts(body, "from"),
             parameters=body.mapping("parameters"),
@@ -229,13 +232,13 @@ class Api:
     def _act(self, action: Callable[..., Any], call: Call) -> Any:
         rollout = call.path["rollout"]
         action(
-            self.database, rollout, actor=_actor(call.body), reason=_reason(call.body), at=self.platform.clock.now()
+            self.database, rollout, actor=_actor(call), reason=_reason(call.body), at=self.platform.clock.now()
         )  # fmt: skip
         return rollout_queries.rollout_json(self.database, rollout)
 
     def rollback_service(self, call: Call) -> Any:
         rollout = rollout_actions.rollback(
-            self.database, call.path["service"], actor=_actor(call.body), reason=_reason(call.body),
+            self.database, call.path["service"], actor=_actor(call), reason=_reason(call.body),
             at=self.platform.clock.now(),
         )  # fmt: skip
         return rollout_queries.rollout_json(self.database, rollout)
@@ -244,6 +247,13 @@ class Api:
         after = _number(call, "after", default=0, least=0, most=_LARGEST_NUMBER)
         found = events.read(self.database, after=after, subject=call.query.text("subject") or None, limit=_limit(call))
         return [event.to_dict() for event in found]
+
+
+def _roles(path: str) -> Sequence[Role]:
+    """Who may change what is at a path: gates are the approvers', and to stop a rollout is everybody's who acts."""
+    if path.startswith("/gates/"):
+        return (Role.APPROVER,)
+    return (Role.OPERATOR, Role.APPROVER) if path.endswith(_STEERED) else (Role.OPERATOR,)
 
 
 def _as_it_came(text: str) -> Response:
@@ -279,8 +289,14 @@ def _commit(body: Fields, field: str) -> str:
     return value
 
 
-def _actor(body: Fields) -> str:
-    return f"user:{_optional_text(body, 'actor') or getpass.getuser()}"
+def _actor(call: Call) -> str:
+    """Whoever acts. Where nobody signs in, whoever asks may say for whom."""
+    said = _optional_text(call.body, "actor")
+    if said and call.who.signed_in and said not in (call.who.name, call.who.name.removeprefix("user:")):
+        raise ForbiddenError(
+            f"the token is that of {call.who.name}", where="actor", remedy="Leave it out, or send your own token."
+        )
+    return call.who.name if call.who.signed_in or not said else f"user:{said}"
 
 
 def _reason(body: Fields) -> str:

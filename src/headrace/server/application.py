@@ -7,12 +7,15 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.types import ASGIApp
 
 from headrace.errors import HeadraceError
 from headrace.project.wiring import Platform
 from headrace.server import errors, kfp
+from headrace.server.access import Entrance
 from headrace.server.api import PREFIX, Api
 from headrace.server.console import routes
 from headrace.server.console.frame import Frames
@@ -20,6 +23,8 @@ from headrace.server.console.problems import Problems
 from headrace.server.console.rendering import Renderer
 from headrace.server.kfp.problems import http_problem
 from headrace.server.operations import Operation, document
+from headrace.server.security_headers import SecurityHeaders
+from headrace.server.sign_in import Authentication, SignIn
 from headrace.serving.traffic import Traffic
 
 
@@ -27,21 +32,36 @@ def application(
     platform: Platform,
     about: dict[str, Any],
     stopping: Callable[[], bool] = lambda: False,
+    entrance: Entrance | None = None,
     traffic: Traffic | None = None,
-) -> Starlette:  # fmt: skip
-    """The application; `about` is what /healthz tells of this server (addresses), `traffic` what the gateway counts."""
+) -> Starlette:
+    """The application; `about` is what /healthz tells of this server (addresses), `traffic` what the gateway counts. No
+    `entrance`: nobody signs in."""
     operations = [*Api(platform, about, stopping).operations(), *kfp.operations(platform)]
     described = document(operations)
     operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
     renderer = Renderer()
     console = Problems(renderer, Frames(platform, about))
-    return Starlette(
-        routes=[operation.route() for operation in operations] + routes(platform, about, stopping, renderer, traffic),
+    entrance = entrance or Entrance()
+    sign_in = SignIn(platform, renderer).routes() if entrance.sign_in else []
+    pages = routes(platform, about, stopping, renderer, traffic)
+    made = _Application(
+        routes=[operation.route() for operation in operations] + sign_in + pages,
         exception_handlers={
             HeadraceError: console.before(_problem), HTTPException: console.before(_no_route),
             Exception: console.before(_defect),
         },
+        middleware=[Middleware(Authentication, platform, _problem)] if entrance.sign_in else [],
     )  # fmt: skip
+    made.state.names = entrance.own_names
+    return made
+
+
+class _Application(Starlette):
+    """Starlette's middleware stands within its handler of defects; the headers are for what that answers, too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return SecurityHeaders(super().build_middleware_stack())
 
 
 def _is_kfp(request: Request) -> bool:

@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 import headrace
+from headrace.governance.rbac import Role
+from headrace.server import access
 from headrace.server.json_text import json_text
 from headrace.server.requests import MAX_BODY_BYTES, Call, Fields, read_body, read_upload, refuse_other_sites
 
@@ -30,7 +32,7 @@ _WITH_BODY = ("POST", "PATCH")
 class Operation:
     """`path` is below no prefix; `query` and `body` are JSON schemas by name. `answer` gives JSON, or a Response.
 
-    A body is read for every POST and PATCH; `upload` reads a file instead.
+    A body is read for every POST and PATCH; `upload` reads a file instead. `open`: whoever asks need not sign in.
     """
 
     method: str
@@ -42,6 +44,13 @@ class Operation:
     required: Sequence[str] = ()
     upload: bool = False
     most_bytes: int = MAX_BODY_BYTES
+    roles: Sequence[Role] = ()
+    open: bool = False
+
+    @property
+    def allowed(self) -> Sequence[Role]:
+        """The roles one of which it takes: what it says itself, else a viewer's to read, and an operator's to act."""
+        return self.roles or ((Role.VIEWER,) if self.method == "GET" else (Role.OPERATOR,))
 
     def route(self) -> Route:
         """The route that answers it."""
@@ -54,13 +63,16 @@ class Operation:
 
     async def _endpoint(self, request: Request) -> Response:
         refuse_other_sites(request)
+        if not self.open:
+            access.require(request, *self.allowed)
         query = call_of(request, self.query).query
         body, upload = Fields(), ("", b"")
         if self.upload:
             upload = await read_upload(request, UPLOAD_FIELD, self.most_bytes)
         elif self.method in _WITH_BODY:
             body = Fields(await read_body(request, self.most_bytes))
-        told = await run_in_threadpool(self.answer, Call(request.path_params, query, body, upload))
+        who = access.principal(request)
+        told = await run_in_threadpool(self.answer, Call(request.path_params, query, body, upload, who))
         return told if isinstance(told, Response) else Answer(told)
 
     def described(self) -> dict[str, Any]:
@@ -77,6 +89,7 @@ class Operation:
                 "default": {"description": "A problem", "content": {"application/json": {"schema": dict(OBJECT)}}},
             },
         }
+        told["security"] = [] if self.open else [{"token": [role.value]} for role in self.allowed]
         if self.upload:
             schema = {
                 "type": "object",
@@ -97,7 +110,7 @@ class Operation:
 def call_of(request: Request, query: Mapping[str, Schema]) -> Call:
     """A request that brings no body, as a handler takes it."""
     fields = {name: _typed(schema, request.query_params.get(name)) for name, schema in query.items()}
-    return Call(request.path_params, Fields(fields), Fields())
+    return Call(request.path_params, Fields(fields), Fields(), who=access.principal(request))
 
 
 class Answer(JSONResponse):
@@ -108,7 +121,7 @@ class Answer(JSONResponse):
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of the operations."""
+    """The OpenAPI 3.1 document of the operations; each says the roles that it takes where there is a sign-in."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = operation.described()
@@ -116,6 +129,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": headrace.__version__},
         "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
 
 

@@ -7,7 +7,7 @@ form, an upload or nothing at all to 127.0.0.1, but not JSON; and a browser name
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,11 +16,13 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from headrace.errors import UsageError
+from headrace.governance.rbac import Principal, owner
 from headrace.runs.listing import moment
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 _FORM_BYTES = 64 * 1024  # around the file
-_OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?")
+_OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
+_PORT = re.compile(r":[0-9]{1,5}$")
 _LARGEST_NUMBER = 2**63 - 1  # SQLite's
 
 
@@ -32,6 +34,7 @@ class Call:
     query: Fields
     body: Fields
     upload: tuple[str, bytes] = ("", b"")
+    who: Principal = field(default_factory=owner)
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,15 @@ class Fields:
 
 
 def refuse_other_sites(request: Request) -> None:
-    """Answer to this machine's own names only, and change nothing for a page of another site. Raises UsageError."""
+    """Answer to the server's own names only, and change nothing for a page of another site. Raises UsageError."""
     host = request.headers.get("host", "")
-    if _OWN_NAME.fullmatch(host) is None:
-        # A page of another site whose name leads to 127.0.0.1 is still of another site.
-        raise UsageError(f"{host} is not a name of this server", remedy="Ask 127.0.0.1 or localhost by name.")
+    names: Collection[str] = getattr(request.app.state, "names", ())
+    if _OWN_NAME.fullmatch(host) is None and _PORT.sub("", host.lower()) not in names:
+        # A page of another site whose name leads to this machine is still of another site.
+        raise UsageError(
+            f"{host} is not a name of this server",
+            remedy="Ask 127.0.0.1 or localhost by name; `headrace up --name NAME` adds a name.",
+        )
     if request.method in ("GET", "HEAD"):
         return
     origin = request.headers.get("origin")

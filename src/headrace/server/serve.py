@@ -19,6 +19,7 @@ from headrace.control.rollouts.controller import RolloutController
 from headrace.errors import UsageError
 from headrace.ports import listen
 from headrace.project.wiring import Platform
+from headrace.server.access import Entrance
 from headrace.server.application import application
 from headrace.serving.gateway import Gateway
 from headrace.serving.revisions import RevisionServers
@@ -33,7 +34,7 @@ STOP_SECONDS = 12.0
 
 @dataclass(frozen=True)
 class Ports:
-    """Where the server listens on 127.0.0.1: its API, the gateway, MLflow's pages."""
+    """Where the server listens: its API and console, and on 127.0.0.1 the gateway and MLflow's pages."""
 
     api: int = 8080
     gateway: int = 8081
@@ -49,12 +50,14 @@ class Told:
     failure: Callable[[str, Exception], None]
 
 
-async def serve(platform: Platform, ports: Ports, told: Told) -> None:
+async def serve(platform: Platform, ports: Ports, told: Told, entrance: Entrance) -> None:
     """Serve until SIGTERM or SIGINT, then end what was started. Killed harder, the next one takes over.
 
     Raises:
+        UsageError: others could reach it and nobody would have to sign in, or nobody could.
         UsageError: another server runs on this home, a port is in use, MLflow does not answer, there is no Envoy.
     """
+    entrance.check(platform.database, platform.clock.now())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +65,7 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
     embedded = platform.tracking_uri == platform.home.mlflow_uri
     platform.mlflow_runs.pages = f"http://127.0.0.1:{ports.mlflow}" if embedded else platform.tracking_uri.rstrip("/")
     _refuse_shared(ports, embedded)
-    with _only_one(platform, ports), listen(ports.api, "--port") as listener:
+    with _only_one(platform, ports), listen(ports.api, "--port", entrance.host) as listener:
         await asyncio.to_thread(RevisionServers(platform.home, platform.database, platform.clock).sweep)
         await asyncio.to_thread(platform.registry.check)
         controller = platform.rollouts(ports.gateway)
@@ -72,7 +75,7 @@ async def serve(platform: Platform, ports: Ports, told: Told) -> None:
         await asyncio.to_thread(controller.traffic.start)
         try:
             traffic = Traffic(controller.traffic, platform.clock)
-            async with _api(platform, ports, listener, stop, traffic):
+            async with _api(platform, ports, entrance, listener, stop, traffic):
                 told.ready()
                 await _loops(platform, controller, tracking, traffic, stop, told)
         finally:
@@ -112,7 +115,7 @@ def _only_one(platform: Platform, ports: Ports):  # type: ignore[no-untyped-def]
 
 @contextlib.asynccontextmanager
 async def _api(
-    platform: Platform, ports: Ports, listener: socket.socket, stop: asyncio.Event, traffic: Traffic
+    platform: Platform, ports: Ports, entrance: Entrance, listener: socket.socket, stop: asyncio.Event, traffic: Traffic
 ) -> AsyncIterator[None]:  # fmt: skip
     about = {
         "project": platform.project.file.name if platform.project else "",
@@ -122,8 +125,11 @@ async def _api(
         "mlflow_pages": platform.mlflow_runs.pages,
     }
     config = uvicorn.Config(
-        application(platform, about, stop.is_set, traffic), host="127.0.0.1", port=ports.api, log_level="warning",
+        application(platform, about, stop.is_set, entrance, traffic), host=entrance.host, port=ports.api,
+        log_level="warning",
         access_log=False, lifespan="off", timeout_graceful_shutdown=3,
+        # A proxy on this machine says whether a browser came by https, and from where; nobody else is believed.
+        proxy_headers=True, forwarded_allow_ips="127.0.0.1",
     )  # fmt: skip
     server = uvicorn.Server(config)
     # Signals are ours: uvicorn's own handling would end the API before the loops.

@@ -67,6 +67,13 @@ class Renderer:
             response.delete_cookie(TOLD_COOKIE, path="/")
         return response
 
+    def bare(self, request: Request, template: str, page: DataclassInstance, status: int = 200) -> HTMLResponse:
+        """The HTML of a page that stands alone: it tells nothing of what is here."""
+        text = self.environment.get_template(template).render(page=page, csrf=access.csrf_token(request))
+        response = HTMLResponse(text, status_code=status, headers={"cache-control": "no-store"})
+        access.keep_session(request, response)
+        return response
+
 
 def lasting(seconds: float | None) -> str:
     """A duration as people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`; "" for None."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import Any
 
 from headrace.errors import UsageError
@@ -12,7 +11,7 @@ from headrace.runs.listing import ListQuery
 from headrace.runs.pipelines import Source
 from headrace.runs.submission import RunRequest
 from headrace.server.operations import NUMBER, OBJECT, TEXT, Schema
-from headrace.server.requests import Fields
+from headrace.server.requests import Call, Fields
 
 LIST_QUERY: dict[str, Schema] = {
     "page_token": TEXT, "page_size": NUMBER, "sort_by": TEXT, "filter": TEXT, "namespace": TEXT,
@@ -37,10 +36,9 @@ class Service:
         self.platform = platform
         self.database = platform.database
 
-    @property
-    def who(self) -> dict[str, Any]:
+    def who(self, call: Call) -> dict[str, Any]:
         """The actor and the time of a change."""
-        return {"actor": f"user:{getpass.getuser()}", "at": self.platform.clock.now()}
+        return {"actor": call.who.name, "at": self.platform.clock.now()}
 
 
 def list_query(query: Fields) -> ListQuery:

@@ -28,7 +28,7 @@ class Experiments(Service):
 
     def create(self, call: Call) -> Any:
         name, description = call.body.text("display_name"), call.body.text("description")
-        return experiments.create(self.database, name=name, description=description, **self.who)
+        return experiments.create(self.database, name=name, description=description, **self.who(call))
 
     def list(self, call: Call) -> Any:
         return experiments.list_experiments(self.database, list_query(call.query))
@@ -37,13 +37,13 @@ class Experiments(Service):
         return experiments.experiment_json(self.database, call.path["experiment_id"])
 
     def archive(self, call: Call) -> Any:
-        experiments.archive(self.database, call.path["experiment_id"], **self.who)
+        experiments.archive(self.database, call.path["experiment_id"], **self.who(call))
         return {}
 
     def unarchive(self, call: Call) -> Any:
-        experiments.unarchive(self.database, call.path["experiment_id"], **self.who)
+        experiments.unarchive(self.database, call.path["experiment_id"], **self.who(call))
         return {}
 
     def delete(self, call: Call) -> Any:
-        experiments.delete(self.database, call.path["experiment_id"], **self.who)
+        experiments.delete(self.database, call.path["experiment_id"], **self.who(call))
         return {}

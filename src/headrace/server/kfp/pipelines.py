@@ -45,13 +45,13 @@ class Pipelines(Service):
         ]  # fmt: skip
 
     def upload(self, call: Call) -> Any:
-        return pipelines.create(self.database, _named(call), _source(call), **self.who)
+        return pipelines.create(self.database, _named(call), _source(call), **self.who(call))
 
     def upload_version(self, call: Call) -> Any:
         pipeline_id = call.query.text("pipelineid")
         if not pipeline_id:
             raise UsageError("names no pipeline", where="pipelineid", remedy="Give ?pipelineid=ID.")
-        return pipelines.create_version(self.database, pipeline_id, _named(call), _source(call), **self.who)
+        return pipelines.create_version(self.database, pipeline_id, _named(call), _source(call), **self.who(call))
 
     def create(self, call: Call) -> Any:
         body = call.body
@@ -61,7 +61,7 @@ class Pipelines(Service):
             description=body.text("description"),
             tags=_tags(body.mapping("tags")),
         )
-        return pipelines.create(self.database, named, None, **self.who)
+        return pipelines.create(self.database, named, None, **self.who(call))
 
     def list(self, call: Call) -> Any:
         return pipelines.list_pipelines(self.database, list_query(call.query))
@@ -79,11 +79,13 @@ class Pipelines(Service):
             _tags(body.mapping("tags")) if body.has("tags") else None,
         )
         version_id = call.path.get("pipeline_version_id", "")
-        return pipelines.update(self.database, call.path["pipeline_id"], change, version_id=version_id, **self.who)
+        return pipelines.update(
+            self.database, call.path["pipeline_id"], change, version_id=version_id, **self.who(call)
+        )
 
     def delete(self, call: Call) -> Any:
         cascade = call.query.flag("cascade")
-        pipelines.delete(self.database, call.path["pipeline_id"], cascade=cascade, **self.who)
+        pipelines.delete(self.database, call.path["pipeline_id"], cascade=cascade, **self.who(call))
         return {}
 
     def list_versions(self, call: Call) -> Any:
@@ -93,7 +95,9 @@ class Pipelines(Service):
         return pipelines.version_json(self.database, call.path["pipeline_id"], call.path["pipeline_version_id"])
 
     def delete_version(self, call: Call) -> Any:
-        pipelines.delete_version(self.database, call.path["pipeline_id"], call.path["pipeline_version_id"], **self.who)
+        pipelines.delete_version(
+            self.database, call.path["pipeline_id"], call.path["pipeline_version_id"], **self.who(call)
+        )
         return {}
 
 

@@ -10,12 +10,15 @@ from starlette.responses import JSONResponse
 from headrace.errors import (
     AlreadyExistsError,
     ConflictError,
+    ForbiddenError,
     HeadraceError,
     NotFoundError,
     StorageError,
+    UnauthenticatedError,
     UnsupportedError,
     UsageError,
 )
+from headrace.server.errors import CHALLENGE
 
 _INTERNAL = (13, 500)
 # The kind of an error: google.rpc.Code and HTTP status. The first that fits counts.
@@ -24,6 +27,8 @@ _CODES: tuple[tuple[type[HeadraceError], tuple[int, int]], ...] = (
     (AlreadyExistsError, (6, 409)),
     (ConflictError, (9, 400)),
     (UnsupportedError, (9, 400)),
+    (ForbiddenError, (7, 403)),
+    (UnauthenticatedError, (16, 401)),
     (UsageError, (3, 400)),
     (StorageError, (14, 503)),
 )
@@ -45,4 +50,5 @@ def http_problem(status: int, message: str) -> JSONResponse:
 
 def _answer(code: int, message: str, status: int) -> JSONResponse:
     detail = {"@type": "type.googleapis.com/google.rpc.Status", "code": code, "message": message}
-    return JSONResponse({"error": message, "code": code, "message": message, "details": [detail]}, status_code=status)
+    body = {"error": message, "code": code, "message": message, "details": [detail]}
+    return JSONResponse(body, status_code=status, headers=CHALLENGE if status == 401 else None)

@@ -51,7 +51,7 @@ class RecurringRuns(Service):
             _schedule(body),
             max_concurrency=body.number("max_concurrency"),
             enabled=body.choice("mode", _MODES) == "ENABLE",
-            **self.who,
+            **self.who(call),
         )
 
     def list(self, call: Call) -> Any:
@@ -61,15 +61,15 @@ class RecurringRuns(Service):
         return recurring.recurring_run_json(self.database, call.path["recurring_run_id"])
 
     def enable(self, call: Call) -> Any:
-        recurring.enable(self.database, call.path["recurring_run_id"], enabled=True, **self.who)
+        recurring.enable(self.database, call.path["recurring_run_id"], enabled=True, **self.who(call))
         return {}
 
     def disable(self, call: Call) -> Any:
-        recurring.enable(self.database, call.path["recurring_run_id"], enabled=False, **self.who)
+        recurring.enable(self.database, call.path["recurring_run_id"], enabled=False, **self.who(call))
         return {}
 
     def delete(self, call: Call) -> Any:
-        recurring.delete(self.database, call.path["recurring_run_id"], **self.who)
+        recurring.delete(self.database, call.path["recurring_run_id"], **self.who(call))
         return {}
 
 

@@ -32,7 +32,7 @@ class Runs(Service):
         ]  # fmt: skip
 
     def create(self, call: Call) -> Any:
-        occasion = Occasion(reason=REASON, **self.who)
+        occasion = Occasion(reason=REASON, **self.who(call))
         run_id = submission.submit(
             self.database, run_request(call.body), occasion, environment=self.platform.environment.name
         )
@@ -46,23 +46,23 @@ class Runs(Service):
         return v2beta1.run_json(self.database, call.path["run_id"])
 
     def terminate(self, call: Call) -> Any:
-        transitions.request_cancel(self.database, self._id(call), reason=REASON, **self.who)
+        transitions.request_cancel(self.database, self._id(call), reason=REASON, **self.who(call))
         return {}
 
     def retry(self, call: Call) -> Any:
-        transitions.retry_run(self.database, self._id(call), reason=REASON, **self.who)
+        transitions.retry_run(self.database, self._id(call), reason=REASON, **self.who(call))
         return {}
 
     def archive(self, call: Call) -> Any:
-        storage.archive(self.database, self._id(call), **self.who)
+        storage.archive(self.database, self._id(call), **self.who(call))
         return {}
 
     def unarchive(self, call: Call) -> Any:
-        storage.unarchive(self.database, self._id(call), **self.who)
+        storage.unarchive(self.database, self._id(call), **self.who(call))
         return {}
 
     def delete(self, call: Call) -> Any:
-        storage.delete(self.database, self._id(call), **self.who)
+        storage.delete(self.database, self._id(call), **self.who(call))
         return {}
 
     def _id(self, call: Call) -> str:
