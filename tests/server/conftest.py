@@ -18,6 +18,7 @@ import uvicorn
 from headrace.ports import free_port, listen
 from headrace.project import wiring
 from headrace.project.compile import compile_pipeline
+from headrace.server.access import Entrance
 from headrace.server.application import application
 
 PATIENCE_SECONDS = 90
@@ -136,14 +137,15 @@ class SetClock:
 class Served:
     """The application on a real port, in a thread. Runs are driven and schedules looked at when a test says so."""
 
-    def __init__(self, platform):
+    def __init__(self, platform, entrance=None):
         self.platform = platform
         self.database = platform.database
         self.stopping = threading.Event()
         self._socket = listen(0, "--port")
         self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.app = application(platform, {"home": "here"} if entrance else {}, self.stopping.is_set, entrance)
         config = uvicorn.Config(
-            application(platform, {}, self.stopping.is_set), log_level="warning", access_log=False, lifespan="off",
+            self.app, log_level="warning", access_log=False, lifespan="off",
             timeout_graceful_shutdown=3,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -152,12 +154,12 @@ class Served:
         wait_until(lambda: self._server.started)
         self._clients = []
 
-    def client(self):
+    def client(self, token=None):
         """The unmodified `kfp.Client`."""
         with warnings.catch_warnings():
             # It warns each user of versions that nobody has any more.
             warnings.simplefilter("ignore", FutureWarning)
-            client = kfp.Client(host=self.address)
+            client = kfp.Client(host=self.address, existing_token=token)
         self._clients.append(client)
         return client
 
@@ -185,18 +187,28 @@ class Served:
             api.close()
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """One server for a whole file: tests name what they make."""
-    home = tmp_path_factory.mktemp("served")
+def _serve(folder, entrance=None):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HEADRACE_HOME", raising=False)
-        built = wiring.build(home)
+        built = wiring.build(folder)
     platform = wiring.Platform(built.home, built.database, SetClock(1_790_000_000.0), None, built.environment)
-    served = Served(platform)
+    served = Served(platform, entrance)
     yield served
     served.close()
     platform.database.close()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """One server for a whole file: tests name what they make."""
+    yield from _serve(tmp_path_factory.mktemp("served"))
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A server that asks who comes, and that has a name of its own."""
+    entrance = Entrance(sign_in=True, names=frozenset({"headrace.example.com"}))
+    yield from _serve(tmp_path_factory.mktemp("guarded"), entrance)
 
 
 @pytest.fixture(scope="module")

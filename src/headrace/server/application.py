@@ -39,6 +39,7 @@ def application(
     `entrance`: nobody signs in."""
     operations = [*Api(platform, about, stopping).operations(), *kfp.operations(platform)]
     described = document(operations)
+    unasked = {operation.path for operation in operations if operation.open}
     operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
     renderer = Renderer()
     console = Problems(renderer, Frames(platform, about))
@@ -51,7 +52,7 @@ def application(
             HeadraceError: console.before(_problem), HTTPException: console.before(_no_route),
             Exception: console.before(_defect),
         },
-        middleware=[Middleware(Authentication, platform, _problem)] if entrance.sign_in else [],
+        middleware=[Middleware(Authentication, platform, unasked, _problem)] if entrance.sign_in else [],
     )  # fmt: skip
     made.state.names = entrance.own_names
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -13,9 +13,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UnauthenticatedError
 from headrace.governance import sessions, tokens
 from headrace.governance.rbac import NOBODY, Principal
 from headrace.project.wiring import Platform
@@ -26,10 +26,10 @@ from headrace.server.errors import CHALLENGE
 from headrace.server.requests import refuse_other_sites
 
 PATH = "/sign-in"
-# Open to everybody: whether the server is up, and what the page to sign in needs.
-_OPEN = ("/healthz", PATH)
-_OPEN_BELOW = "/static/"
+# What the page to sign in is made of.
+_STATIC = "/static/"
 _PARTS_OF_PAGES = (".json", ".live")
+LOOK_SECONDS = 5.0
 MOST_WRONG = 10
 WITHIN_SECONDS = 60.0
 SLOW_SECONDS = 0.5
@@ -37,11 +37,21 @@ _MOST_ADDRESSES = 1000
 
 
 class Authentication:
-    """Finds out who asks before anything is answered. A token in the header counts alone, whatever cookie there is."""
+    """Finds out who asks before anything is answered. A token in the header counts alone, whatever cookie there is.
 
-    def __init__(self, app: ASGIApp, platform: Platform, refuse: Callable[[Request, Exception], Response]) -> None:
+    The paths `unasked` are answered to everybody; `refuse` makes the answer to whoever is not let in.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        platform: Platform,
+        unasked: Collection[str],
+        refuse: Callable[[Request, Exception], Response],
+    ) -> None:
         self.app = app
         self.platform = platform
+        self.unasked = {*unasked, PATH}
         self.refuse = refuse
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,16 +59,43 @@ class Authentication:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
+        is_open = scope["path"] in self.unasked or scope["path"].startswith(_STATIC)
         try:
             who = await run_in_threadpool(self._who, request)
         except HeadraceError as error:
-            await self.refuse(request, error)(scope, receive, send)
-            return
+            if not is_open:
+                await self.refuse(request, error)(scope, receive, send)
+                return
+            who = NOBODY
         request.state.principal = who
-        if who is NOBODY and not _is_open(scope["path"]):
+        if who is NOBODY and not is_open:
             await self._lead(request)(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        await self.app(scope, receive, self._while_valid(request, send))
+
+    def _while_valid(self, request: Request, send: Send) -> Send:
+        """Ends a stream (logs, changes) soon after the token or the session that it was asked for with."""
+        looked, ended = time.monotonic(), False
+
+        async def send_while_valid(message: Message) -> None:
+            nonlocal looked, ended
+            if ended:
+                return
+            if message.get("more_body") and time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                ended = not await run_in_threadpool(self._still_valid, request)
+            # The end of the answer has Starlette cancel what makes it.
+            await send({"type": "http.response.body", "body": b""} if ended else message)
+
+        return send_while_valid
+
+    def _still_valid(self, request: Request) -> bool:
+        if request.state.principal is NOBODY:
+            return True
+        try:
+            return self._who(request) is not NOBODY
+        except UnauthenticatedError:
+            return False
 
     def _who(self, request: Request) -> Principal:
         at = self.platform.clock.now()
@@ -77,9 +114,12 @@ class Authentication:
     def _lead(self, request: Request) -> Response:
         path = request.url.path
         if not wants_page(request) or path.endswith(_PARTS_OF_PAGES) or "hx-request" in request.headers:
-            return self.refuse(request, access.unauthenticated())
-        back = path + (f"?{request.url.query}" if request.url.query else "") if request.method == "GET" else "/"
-        return RedirectResponse(f"{PATH}?next={quote(back, safe='')}", status_code=303)
+            refused = self.refuse(request, access.unauthenticated())
+            if "hx-request" in request.headers:
+                # A page that is open looks again by itself, and then leads the person.
+                refused.headers["hx-redirect"] = _sign_in_path(request)
+            return refused
+        return RedirectResponse(_sign_in_path(request), status_code=303)
 
 
 @dataclass(frozen=True)
@@ -185,8 +225,10 @@ def local_path(text: str) -> str:
     return text if is_local else "/"
 
 
-def _is_open(path: str) -> bool:
-    return path in _OPEN or path.startswith(_OPEN_BELOW)
+def _sign_in_path(request: Request) -> str:
+    query = f"?{request.url.query}" if request.url.query else ""
+    back = request.url.path + query if request.method == "GET" else "/"
+    return f"{PATH}?next={quote(back, safe='')}"
 
 
 def _is_a_persons(request: Request) -> bool:
