@@ -51,10 +51,10 @@ class Up:
         self._commands = []
         self._seen = set()
 
-    def start(self):
+    def start(self, *more):
         """Start the server and wait until it says that it is ready."""
         words = [str(word) for pair in self.ports.items() for word in pair]
-        self.process = self.command("up", *words, stderr=subprocess.STDOUT)
+        self.process = self.command("up", *words, *more, stderr=subprocess.STDOUT)
         self.said = []
         reader = threading.Thread(target=lambda: self.said.extend(self.process.stdout), daemon=True)
         reader.start()

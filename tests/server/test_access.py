@@ -360,8 +360,8 @@ def test_a_stream_ends_with_the_token_it_was_asked_for_with(guarded, token, monk
             0.1, tokens.revoke, (guarded.database, name), {"at": at, "actor": "user:root"}
         )  # fmt: skip
         revoking.start()
-        # What is told of the revocation itself is told to nobody any more.
-        assert [line for line in lines if line.startswith("event")] == []
+        # It ends, and what looks again by that is refused.
+        assert [line for line in lines if line.startswith("event")] == ["event: changed"]
         revoking.join()
 
 

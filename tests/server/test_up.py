@@ -116,6 +116,20 @@ def test_a_server_that_was_killed_is_taken_over_by_the_next(up, until):
     assert up.left() == []
 
 
+def test_a_server_for_a_team_is_reached_by_its_name_and_with_a_token(up):
+    token = up.json("tokens", "create", "mary", "--role", "admin")["token"]
+    up.start("--host", "0.0.0.0", "--name", "headrace.example.com", "--sign-in")
+    named, bearer = {"host": "headrace.example.com"}, {"authorization": f"Bearer {token}"}
+    services = f"{up.api}/apis/headrace/v1/services"
+    assert httpx.get(f"{up.api}/healthz", headers=named).json().keys() == {"status", "version"}
+    assert httpx.get(services, headers=named).status_code == 401
+    assert httpx.get(services, headers=bearer | named).json() == []
+    assert httpx.get(services, headers=bearer | {"host": "0.0.0.0"}).status_code == 400
+    up.json("tokens", "revoke", "mary")
+    assert httpx.get(services, headers=bearer | named).status_code == 401
+    assert up.end() == 0
+
+
 def _answers(address):
     try:
         return httpx.get(address).status_code == 200

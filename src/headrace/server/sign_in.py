@@ -20,6 +20,7 @@ from headrace.governance import sessions, tokens
 from headrace.governance.rbac import NOBODY, Principal
 from headrace.project.wiring import Platform
 from headrace.server import access
+from headrace.server.console.pages import CHANGED
 from headrace.server.console.problems import wants_page
 from headrace.server.console.rendering import Renderer
 from headrace.server.errors import CHALLENGE
@@ -76,6 +77,8 @@ class Authentication:
     def _while_valid(self, request: Request, send: Send) -> Send:
         """Ends a stream (logs, changes) soon after the token or the session that it was asked for with."""
         looked, ended = time.monotonic(), False
+        # A page that is told to look again finds that nobody is signed in, and leads the person.
+        last = CHANGED.encode() if request.url.path.endswith(".live") else b""
 
         async def send_while_valid(message: Message) -> None:
             nonlocal looked, ended
@@ -85,7 +88,7 @@ class Authentication:
                 looked = time.monotonic()
                 ended = not await run_in_threadpool(self._still_valid, request)
             # The end of the answer has Starlette cancel what makes it.
-            await send({"type": "http.response.body", "body": b""} if ended else message)
+            await send({"type": "http.response.body", "body": last} if ended else message)
 
         return send_while_valid
 

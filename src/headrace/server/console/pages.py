@@ -24,6 +24,7 @@ from headrace.server.requests import Call, refuse_other_sites
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+CHANGED = "event: changed\ndata:\n\n"
 LOOK_SECONDS = 1.0
 _KEEP_ALIVE_SECONDS = 15.0
 
@@ -95,7 +96,7 @@ class Page:
                     return
                 if newest != digest:
                     digest, quiet = newest, 0.0
-                    yield "event: changed\ndata:\n\n"
+                    yield CHANGED
             if quiet >= _KEEP_ALIVE_SECONDS:
                 quiet = 0.0
                 yield ": still here\n\n"
