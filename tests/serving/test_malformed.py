@@ -179,8 +179,8 @@ def test_a_thousand_malformed_requests_are_each_refused_with_a_reason(running, m
 
 
 @pytest.mark.parametrize("column", ["carrier", "distance", "hour"])
-def test_wrong_values_of_named_columns_are_refused_and_the_column_is_named(running, models, column):
-    server = running("--model-path", models.delay, name="delay")
+def test_wrong_values_of_named_columns_are_refused_and_the_column_is_named(kept, models, column):
+    server = kept("--model-path", models.delay, name="delay")
     with httpx.Client(base_url=server.base, timeout=30) as client:
         for bad in [
             [],

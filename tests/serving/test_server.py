@@ -82,8 +82,8 @@ def test_more_requests_than_may_wait_are_told_to_come_again(running, models, ask
         b"",
     ],
 )
-def test_a_client_whose_request_does_not_come_is_ended(running, models, sent):
-    server = running("--model-path", models.iris, "--client-timeout", 1)
+def test_a_client_whose_request_does_not_come_is_ended(kept, models, sent):
+    server = kept("--model-path", models.iris, "--client-timeout", 1)
     told = raw(server, sent)
     assert told.startswith(b"HTTP/1.1 408 ")
     assert b"did not come within 1 seconds" in told
@@ -99,8 +99,8 @@ def test_a_client_whose_request_does_not_come_is_ended(running, models, sent):
         (b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 300_000, b"431"),
     ],
 )
-def test_what_is_no_http_is_refused_in_json(running, models, sent, code):
-    server = running("--model-path", models.iris)
+def test_what_is_no_http_is_refused_in_json(kept, models, sent, code):
+    server = kept("--model-path", models.iris)
     told = raw(server, sent)
     assert told.startswith(b"HTTP/1.1 " + code)
     assert json.loads(told.partition(b"\r\n\r\n")[2])["error"]
@@ -108,8 +108,8 @@ def test_what_is_no_http_is_refused_in_json(running, models, sent, code):
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_above_the_limit_is_413_and_the_connection_goes_on(running, models, chunked):
-    server = running("--model-path", models.iris, "--max-body", 1000)
+def test_a_body_above_the_limit_is_413_and_the_connection_goes_on(kept, models, chunked):
+    server = kept("--model-path", models.iris, "--max-body", 1000)
     body = b'{"instances": [[1, 2, 3, 4]' + b" " * 300_000 + b"]}"
     with httpx.Client(base_url=server.base, timeout=30) as client:
         told = client.post("/v1/models/iris:predict", content=iter([body]) if chunked else body)
