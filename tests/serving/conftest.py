@@ -72,8 +72,10 @@ _SLEEP = """
 def sleep(rows, begins, seconds):
     import pathlib, time
     if len(rows) == 1:
-        pathlib.Path(begins).touch()
-        time.sleep(seconds)
+        # A server warms itself up with zeros, and learns from them that this takes longer than a moment.
+        if rows.any():
+            pathlib.Path(begins).touch()
+        time.sleep(seconds if rows.any() else 0.02)
     return rows
 """
 
