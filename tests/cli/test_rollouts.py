@@ -157,3 +157,11 @@ def test_verify_says_whether_the_counts_give_the_verdict(headrace, judged):
 
 def test_a_rollout_that_is_not_there_cannot_be_verified(headrace):
     headrace.refused("rollouts", "verify", "nope", says=["no rollout has the id nope"])
+
+
+def test_show_tells_what_a_ready_revision_predicts_with(judged, headrace):
+    rollout = judged[0]
+    with headrace.database() as database, database.transaction() as connection:
+        connection.execute("UPDATE revision SET message = 'predicts with ONNX' WHERE id = 'delay-00002'")
+    shown = headrace("rollouts", "show", rollout)
+    assert "model    predicts with ONNX\n" in shown.stdout

@@ -108,6 +108,7 @@ def test_a_faster_form_is_made_before_the_server_is_ready_unless_it_is_not_wante
     assert told["platform"] == ("onnxruntime_onnx" if wanted else "sklearn_mlflow")
     event = next(e for e in events.read(database, subject="service/iris") if e.kind == "revision.ready")
     assert event.reason == ready.message
+    assert servers.stop(name).message == ready.message
 
 
 def test_revisions_of_a_service_are_numbered(database, revision):

@@ -230,10 +230,11 @@ class RevisionServers:
 
     def _move(self, revision: Revision, state: str, message: str = "") -> Revision:
         now = self.clock.now()
+        kept = revision.message if state == "stopped" else message
         with self.database.transaction() as connection:
             landed = connection.execute(
                 "UPDATE revision SET state = ?, message = ?, updated_at = ? WHERE id = ? AND state = ?",
-                (state, message, now, revision.id, revision.state),
+                (state, kept, now, revision.id, revision.state),
             ).rowcount
             if landed:
                 events.append(
