@@ -32,7 +32,7 @@ def test_home_is_a_page_with_a_json_twin(served):
     assert page.status_code == 200
     assert "What serves" in page.text
     assert served.send("GET", "/home.json") == (
-        200, {"waiting": [], "services": [], "active": [], "failed": []},
+        200, {"needs": [], "services": [], "active": [], "failed": []},
     )  # fmt: skip
 
 
