@@ -43,7 +43,7 @@ def test_every_route_of_the_http_interface_is_documented(tmp_path):
 @pytest.mark.parametrize(
     "page",
     [p.relative_to(ROOT).as_posix() for p in ROOT.glob("*.md")]
-    + ["docs/http.md", "docs/serving.md", "docs/security.md"],
+    + ["docs/http.md", "docs/serving.md", "docs/security.md", "docs/lineage.md"],
 )
 def test_links_between_the_pages_lead_somewhere(page):
     file = ROOT / page

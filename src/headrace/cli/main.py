@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "rollouts": ("rollouts", "See and steer rollouts."),
     "rollback": ("rollback", "Put the previous revision of a service back."),
     "labels": ("labels", "Record what was right, for predictions made before."),
+    "lineage": ("lineage", "Show what something came from, and what came of it."),
     "tokens": ("tokens", "Make, list and revoke what people and programs sign in with."),
     "up": ("up", "Start the server: gateway, rollouts, triggers, MLflow."),
     "doctor": ("doctor", "Say what works on this machine, and the remedy for what does not."),

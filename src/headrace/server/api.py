@@ -21,6 +21,7 @@ from headrace.control.triggers import push
 from headrace.errors import ForbiddenError, HeadraceError, UsageError
 from headrace.governance import approvals
 from headrace.governance.rbac import Role
+from headrace.project import lineage
 from headrace.project.wiring import Platform
 from headrace.runs import pipelines
 from headrace.runs import queries as run_queries
@@ -97,6 +98,7 @@ class Api:
             ("/rollouts", "Rollouts", self.list_rollouts, _LIST),
             ("/rollouts/{rollout}/windows", "What a rollout counted", self.show_windows, {}),
             ("/rollouts/{rollout}", "A rollout", self.show_rollout, {}),
+            ("/lineage", "What something came from", self.show_lineage, {"start": TEXT, "direction": TEXT}),
             ("/events", "The event log", self.list_events, {**_LIST, "after": NUMBER, "subject": TEXT}),
         ]
 
@@ -242,6 +244,12 @@ class Api:
             at=self.platform.clock.now(),
         )  # fmt: skip
         return rollout_queries.rollout_json(self.database, rollout)
+
+    def show_lineage(self, call: Call) -> Any:
+        start = call.query.text("start")
+        if not start:
+            raise UsageError("is missing", where="start", remedy=f"As in: ?start={lineage.STARTS[0]}")
+        return lineage.lineage(self.platform, start, call.query.text("direction", "up")).to_dict()
 
     def list_events(self, call: Call) -> Any:
         after = _number(call, "after", default=0, least=0, most=_LARGEST_NUMBER)
