@@ -8,11 +8,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from headrace.clock import rfc3339
 from headrace.control.rollouts import queries as rollouts
 from headrace.control.triggers.push import RECEIVED
 from headrace.errors import HeadraceError, NotFoundError, UsageError
@@ -57,6 +57,7 @@ class Facts:
         self.notes: list[str] = []
         # The addresses under which a content was met on the way up, and on the way down: other files may have it, too.
         self._met: dict[tuple[str, str], set[str]] = {}
+        self._told: dict[str, Mapping[str, str]] = {}
         self._known: dict[str, list[sqlite3.Row]] = {}
 
     def find(self, start: str, forms: Sequence[str]) -> Node:
@@ -90,7 +91,7 @@ class Facts:
         for service in rollouts.list_services(self.database):
             row = self._predicted(str(service["name"]), "SELECT * FROM prediction WHERE id = ?", key)
             if row:
-                detail = f"{row['output'][:80]} at {rfc3339(row['at'])}"
+                detail = f"{row['output'][:80]} at {_moment(row['at'])}"
                 return Node(f"prediction:{key}", "prediction", key[:12], detail=detail)
         raise NotFoundError(
             f"no service has logged a prediction {key}",
@@ -117,7 +118,7 @@ class Facts:
             raise NotFoundError(f"no revision is called {key}", remedy="`headrace rollouts list` shows them.")
         return Node(
             f"revision:{key}", "revision", key, f"/services/{quote(row['service'])}",
-            f"{row['state']}, of {row['service']}, since {rfc3339(row['created_at'])}",
+            f"{row['state']}, of {row['service']}, since {_moment(row['created_at'])}",
         )  # fmt: skip
 
     def _up_revision(self, key: str) -> Iterator[Link]:
@@ -142,7 +143,7 @@ class Facts:
         counted = self._predicted(row["service"], sql, key) if row else None
         if counted and counted["n"]:
             words = f"{counted['n']:,} prediction{'s' if counted['n'] > 1 else ''}"
-            detail = f"in the log of {row['service'] if row else ''}, the last at {rfc3339(counted['last'])}"
+            detail = f"in the log of {row['service'] if row else ''}, the last at {_moment(counted['last'])}"
             yield Link(Node(f"more:revision:{key}/prediction", "more", words, detail=detail), "answered")
 
     # Model versions and the columns that they take
@@ -175,11 +176,14 @@ class Facts:
 
     def _tags(self, name: str, version: str) -> Mapping[str, str]:
         """What the registry knows of a version; what it cannot tell is noted, and the rest is told all the same."""
-        try:
-            return self.platform.registry.version(f"models:/{name}/{version}").tags
-        except HeadraceError as error:
-            self._note(f"models:/{name}/{version}: {error.problem}")
-            return {}
+        uri = f"models:/{name}/{version}"
+        if uri not in self._told:
+            try:
+                self._told[uri] = self.platform.registry.version(uri).tags
+            except HeadraceError as error:
+                self._told[uri] = {}
+                self.notes.append(f"{uri}: {error.problem}")
+        return self._told[uri]
 
     def _down_model_version(self, key: str) -> Iterator[Link]:
         uri = "models:/" + key.replace("@", "/")
@@ -215,7 +219,7 @@ class Facts:
 
     def _run(self, key: str) -> Node:
         row = runs.find(self.database, key)
-        detail = f"{row['state'].lower()}, {row['reason'] or row['actor']}, {rfc3339(row['created_at'])}"
+        detail = f"{row['state'].lower()}, {row['reason'] or row['actor']}, {_moment(row['created_at'])}"
         return Node(f"run:{row['id']}", "run", f"{row['pipeline']} {row['id']}", f"/runs/{row['id']}", detail)
 
     def _exists(self, run: str) -> bool:
@@ -364,7 +368,7 @@ class Facts:
         met = self._met.get(("down", f"artifact:{key}"), set())
         held = list(dict.fromkeys(row["run_id"] for row in rows))
         if len(held) > _MOST_RUNS:
-            self._note(f"{len(held):,} runs have {key[:19]}: what the newest {_MOST_RUNS} did with it is shown.")
+            self.notes.append(f"{len(held):,} runs have {key[:19]}: what the newest {_MOST_RUNS} did with it is shown.")
         for run in held[-_MOST_RUNS:]:
             found = self.database.query(
                 "SELECT * FROM task WHERE run_id = ? AND cached = 0 AND instr(inputs, ?) ORDER BY created_at",
@@ -421,10 +425,6 @@ class Facts:
             found.setdefault(node.id, Link(node, f"imported by run {row['run_id']}"))
         yield from found.values()
 
-    def _note(self, text: str) -> None:
-        if text not in self.notes:
-            self.notes.append(text)
-
 
 def newest_prediction(home: Home, service: str) -> str:
     """The id of the prediction that a service has made last; "" for none."""
@@ -434,6 +434,10 @@ def newest_prediction(home: Home, service: str) -> str:
     with closing(connect(file)) as connection:
         row = connection.execute("SELECT id FROM prediction ORDER BY at DESC LIMIT 1").fetchone()
     return str(row["id"]) if row else ""
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _makers(rows: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:

@@ -10,7 +10,18 @@ from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 
 from headrace.project.wiring import Platform
-from headrace.server.console import approvals, artifacts, events, home, models, pipelines, rollouts, runs, services
+from headrace.server.console import (
+    approvals,
+    artifacts,
+    events,
+    home,
+    lineage,
+    models,
+    pipelines,
+    rollouts,
+    runs,
+    services,
+)
 from headrace.server.console.actions import Action
 from headrace.server.console.frame import Frames
 from headrace.server.console.pages import Page
@@ -38,6 +49,7 @@ def routes(
         *services.pages(served),
         *rollouts.pages(moves),
         *approvals.pages(platform),
+        *lineage.pages(platform),
         *events.pages(platform),
     ]
     actions: list[Action] = [
