@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,11 @@ from headrace.store.home import Home
 VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
 # Runs that hold one content; more would be looked through for no more than a number.
 _MOST_RUNS = 30
+_MOST_MAKERS = 100
 _MOST_REVISIONS = 50
+
+# What tasks have put out, of runs that are there.
+_OUTPUTS = "artifact JOIN task USING (run_id, path) JOIN run ON run.id = artifact.run_id AND run.deleted_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -57,8 +61,9 @@ class Facts:
         self.notes: list[str] = []
         # The addresses under which a content was met on the way up, and on the way down: other files may have it, too.
         self._met: dict[tuple[str, str], set[str]] = {}
+        self._imported_as: dict[str, list[sqlite3.Row]] = {}
         self._told: dict[str, Mapping[str, str]] = {}
-        self._known: dict[str, list[sqlite3.Row]] = {}
+        self._known: dict[tuple[str, ...], list[sqlite3.Row]] = {}
 
     def find(self, start: str, forms: Sequence[str]) -> Node:
         """The node that `start` names. Raises NotFoundError, UsageError."""
@@ -289,7 +294,8 @@ class Facts:
     def _begins(self, row: Mapping[str, Any]) -> bool:
         """Whether none of a task's inputs was made by a task: it stands at the beginning of its run."""
         for _, artifact in _items(row["inputs"]):
-            if not any(_imports(one) for one in self._rows(artifact)):
+            rows = self._with_content(artifact["digest"] or artifact["uri"], [artifact["uri"]])
+            if not any(_imports(row) for row in rows):
                 return False
         return not _versions(row["inputs"])
 
@@ -332,30 +338,28 @@ class Facts:
         detail = f"{kind.removeprefix('system.')}{size}, {key[:19] if item['digest'] else 'no content of its own'}"
         return Node(f"artifact:{key}", "artifact", named, detail=detail)
 
-    def _rows(self, item: Mapping[str, Any]) -> list[sqlite3.Row]:
-        """The tasks' outputs with this content, oldest first."""
-        return self._with_content(item["digest"] or item["uri"])
+    def _with_content(self, key: str, uris: Collection[str] = ()) -> list[sqlite3.Row]:
+        """Rows of `artifact`, with their tasks, by digest (by address, for what has no content), oldest first.
 
-    def _with_content(self, key: str) -> list[sqlite3.Row]:
-        """Rows of `artifact`, with their tasks, by digest; by address for what has no content."""
-        if key in self._known:
-            return self._known[key]
-        where = "artifact.digest = ?" if key.startswith("sha256:") else "artifact.digest = '' AND artifact.uri = ?"
-        self._known[key] = self.database.query(
-            "SELECT artifact.*, task.cached, task.inputs, task.created_at FROM artifact"
-            " JOIN task USING (run_id, path) JOIN run ON run.id = artifact.run_id AND run.deleted_at IS NULL"
-            f" WHERE {where} ORDER BY task.created_at LIMIT 1000",
-            (key,),
-        )
-        return self._known[key]
+        `uris`: only those that lie there.
+        """
+        asked = (key, *sorted(uris))
+        if asked not in self._known:
+            where = "artifact.digest = ?" if key.startswith("sha256:") else "artifact.digest = '' AND artifact.uri = ?"
+            here = f" AND artifact.uri IN ({','.join('?' * len(uris))})" if uris else ""
+            self._known[asked] = self.database.query(
+                f"SELECT artifact.*, task.cached, task.inputs FROM {_OUTPUTS} WHERE {where}{here}"
+                " ORDER BY task.created_at LIMIT ?",
+                (*asked, _MOST_MAKERS),
+            )
+        return self._known[asked]
 
     def _up_artifact(self, key: str) -> Iterator[Link]:
-        makers = _makers(self._with_content(key))
-        met = self._met.get(("up", f"artifact:{key}"), set())
         # What was reused lies where the first task wrote it, so that its address leads there.
-        chosen = [row for row in makers if row["uri"] in met] if met else makers
-        for row in chosen or makers[:1]:
-            by = "record" if chosen else "content"
+        met = self._met.get(("up", f"artifact:{key}"), set())
+        found = _makers(self._with_content(key, met))
+        by = "record" if found else "content"
+        for row in found or _makers(self._with_content(key))[:1]:
             if _imports(row):
                 yield Link(self._dataset(row), f"imported by run {row['run_id']}", by)
             else:
@@ -364,15 +368,18 @@ class Facts:
                     yield Link(task, f"output {row['name']}", by)
 
     def _down_artifact(self, key: str) -> Iterator[Link]:
-        rows = self._with_content(key)
         met = self._met.get(("down", f"artifact:{key}"), set())
-        held = list(dict.fromkeys(row["run_id"] for row in rows))
+        where = "artifact.digest = ?" if key.startswith("sha256:") else "artifact.digest = '' AND artifact.uri = ?"
+        held = self.database.query(
+            f"SELECT run.id FROM {_OUTPUTS} WHERE {where} GROUP BY run.id ORDER BY run.created_at DESC LIMIT ?",
+            (key, _MOST_RUNS + 1),
+        )
         if len(held) > _MOST_RUNS:
-            self.notes.append(f"{len(held):,} runs have {key[:19]}: what the newest {_MOST_RUNS} did with it is shown.")
-        for run in held[-_MOST_RUNS:]:
+            self.notes.append(f"More than {_MOST_RUNS} runs have {key[:19]}: what the newest did with it is shown.")
+        for run in reversed(held[:_MOST_RUNS]):
             found = self.database.query(
                 "SELECT * FROM task WHERE run_id = ? AND cached = 0 AND instr(inputs, ?) ORDER BY created_at",
-                (run, key),
+                (run["id"], key),
             )
             for task in found:
                 for name, item in _items(task["inputs"]):
@@ -392,22 +399,22 @@ class Facts:
 
     def _imports_of(self, name: str) -> list[sqlite3.Row]:
         """What was imported under a name, oldest first."""
-        rows = self.database.query(
-            "SELECT artifact.*, task.inputs, task.cached FROM artifact JOIN task USING (run_id, path)"
-            " JOIN run ON run.id = artifact.run_id AND run.deleted_at IS NULL"
-            " WHERE artifact.name = 'artifact' AND (artifact.uri = ? OR artifact.uri = run.source_dir || '/' || ?)"
-            " ORDER BY task.created_at DESC LIMIT 500",
-            (name, name),
-        )
-        return [row for row in reversed(rows) if _imports(row)]
+        if name not in self._imported_as:
+            rows = self.database.query(
+                f"SELECT artifact.*, task.inputs, task.cached FROM {_OUTPUTS}"
+                " WHERE artifact.name = 'artifact' AND substr(artifact.uri, -length(?)) = ?"
+                " AND (artifact.uri = ? OR artifact.uri = run.source_dir || '/' || ?)"
+                " ORDER BY task.created_at DESC LIMIT 500",
+                (name, name, name, name),
+            )
+            self._imported_as[name] = [row for row in reversed(rows) if _imports(row)]
+        return self._imported_as[name]
 
     def newest_file(self) -> list[str]:
         """The file that was imported last, as a start."""
         rows = self.database.query(
-            "SELECT artifact.*, task.inputs FROM artifact JOIN task USING (run_id, path)"
-            " JOIN run ON run.id = artifact.run_id AND run.deleted_at IS NULL"
-            " WHERE artifact.type = 'system.Dataset' AND artifact.name = 'artifact'"
-            " ORDER BY artifact.rowid DESC LIMIT 1"
+            f"SELECT artifact.*, task.inputs FROM {_OUTPUTS} WHERE artifact.type = 'system.Dataset'"
+            " AND artifact.name = 'artifact' ORDER BY artifact.rowid DESC LIMIT 1"
         )
         return [self._dataset(row).id for row in rows if _imports(row)]
 
