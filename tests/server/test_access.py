@@ -8,7 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import kfp_server_api
 import pytest
-from starlette.routing import Mount
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from headrace.governance import sessions, tokens
 from headrace.governance.approvals import open_gate
@@ -441,6 +442,15 @@ def test_every_answer_binds_the_browser(guarded, served, token):
             assert answer.headers["referrer-policy"] == "same-origin"
             assert answer.headers["cross-origin-opener-policy"] == "same-origin"
             assert ("no-store" in answer.headers.get("cache-control", "")) != path.startswith("/static")
+
+
+def test_an_answer_with_a_policy_of_its_own_keeps_it(guarded, token):
+    policy = "sandbox; default-src 'none'"
+    artifact = Route("/artifact", lambda _: Response("<p>", headers={"content-security-policy": policy}))
+    guarded.app.router.routes.insert(0, artifact)
+    answer = guarded.raw("GET", "/artifact", headers=_bearer(token(Role.VIEWER)))
+    assert answer.headers.get_list("content-security-policy") == [policy]
+    assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_without_sign_in_there_is_none(served):

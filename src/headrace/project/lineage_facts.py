@@ -23,8 +23,9 @@ from headrace.store.database import connect
 from headrace.store.home import Home
 
 VERSION = re.compile(r"models:/([^/@]+)/(\d+)")
-# Runs that hold one content; more would be looked through for no more than a number.
+# Runs whose tasks are asked what they did with one content, and the rows that are read to find them.
 _MOST_RUNS = 30
+_MOST_ROWS = 1000
 _MOST_MAKERS = 100
 _MOST_REVISIONS = 50
 
@@ -370,16 +371,17 @@ class Facts:
     def _down_artifact(self, key: str) -> Iterator[Link]:
         met = self._met.get(("down", f"artifact:{key}"), set())
         where = "artifact.digest = ?" if key.startswith("sha256:") else "artifact.digest = '' AND artifact.uri = ?"
-        held = self.database.query(
-            f"SELECT run.id FROM {_OUTPUTS} WHERE {where} GROUP BY run.id ORDER BY run.created_at DESC LIMIT ?",
-            (key, _MOST_RUNS + 1),
+        # The newest by their place in the table: a run's own row, with its whole document, is read last.
+        rows = self.database.query(
+            f"SELECT run_id FROM artifact WHERE {where} ORDER BY rowid DESC LIMIT ?", (key, _MOST_ROWS)
         )
-        if len(held) > _MOST_RUNS:
-            self.notes.append(f"More than {_MOST_RUNS} runs have {key[:19]}: what the newest did with it is shown.")
-        for run in reversed(held[:_MOST_RUNS]):
+        held = list(dict.fromkeys(str(row["run_id"]) for row in rows))
+        if len(held) > _MOST_RUNS or len(rows) == _MOST_ROWS:
+            self.notes.append(f"Many runs have {key[:19]}: what the newest did with it is shown.")
+        for run in reversed([run for run in held[:_MOST_RUNS] if self._exists(run)]):
             found = self.database.query(
                 "SELECT * FROM task WHERE run_id = ? AND cached = 0 AND instr(inputs, ?) ORDER BY created_at",
-                (run["id"], key),
+                (run, key),
             )
             for task in found:
                 for name, item in _items(task["inputs"]):
@@ -404,7 +406,7 @@ class Facts:
                 f"SELECT artifact.*, task.inputs, task.cached FROM {_OUTPUTS}"
                 " WHERE artifact.name = 'artifact' AND substr(artifact.uri, -length(?)) = ?"
                 " AND (artifact.uri = ? OR artifact.uri = run.source_dir || '/' || ?)"
-                " ORDER BY task.created_at DESC LIMIT 500",
+                " ORDER BY artifact.rowid DESC LIMIT 500",
                 (name, name, name, name),
             )
             self._imported_as[name] = [row for row in reversed(rows) if _imports(row)]
