@@ -44,6 +44,7 @@ class RecordingTraffic:
         self.confirms = True
         self.answers = True
         self.life = 1
+        self.asked = []
         self._requests = defaultdict(int)
         self._errors = defaultdict(int)
         self._slow = defaultdict(int)
@@ -67,6 +68,10 @@ class RecordingTraffic:
             )
             for name in [*self.weights(), *(name + SHADOW for name in self.mirrored())]
         }
+
+    def user_requests(self):
+        told, self.asked = self.asked, []
+        return told
 
     def epoch(self):
         return f"envoy-{self.life}"

@@ -5,7 +5,7 @@ import pytest
 from headrace.control.rollouts import actions, queries, rows
 from headrace.control.rollouts.verification import verify
 from headrace.serving import payload_log
-from headrace.serving.gateway import SHADOW
+from headrace.serving.gateway import SHADOW, UserRequest
 from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
 
@@ -207,7 +207,7 @@ def test_what_a_test_without_a_winner_leads_to_is_the_documents_choice(stage, st
 
 
 def test_errors_end_an_a_b_test_too(stage, start):
-    rollout = start(_ab())
+    rollout = start(_ab("match: [{headerName: x-group, headerValue: {exact: b}}]"))
     stage.step(1)
     stage.window((40, 20), (760, 0))
     assert stage.row(rollout).state == "Degraded"
@@ -298,6 +298,89 @@ def test_a_sticky_canary_keeps_users_only_while_it_runs(stage, start):
     actions.rollback(stage.database, "delay", actor="user:ann", reason="", at=stage.clock.now())
     stage.step()
     assert stage.traffic.routes["delay"].sticky is None
+
+
+STICKY = "{canary: {sticky: {header: x-user-id}, steps: [{setWeight: 50}, {pause: {}}]}}"
+
+
+def _asked(revision, users, *, bad=(), times=1, milliseconds=5.0):
+    """Requests of numbered users; those in `bad` get a failure each time. None is somebody without a name."""
+    return [
+        UserRequest(revision, "" if user is None else f"user-{user}", user in bad, milliseconds)
+        for user in users
+        for _ in range(times)
+    ]
+
+
+@pytest.fixture
+def sticky(stage, start):
+    """A canary that keeps its users, half of all, with its counting begun."""
+    rollout = start(STICKY)
+    stage.step(1)
+    return rollout
+
+
+def _look(stage, *requests):
+    stage.traffic.asked = [one for some in requests for one in some]
+    stage.traffic.serve("delay-00001", 1)
+    stage.step(1)
+
+
+def test_one_user_whose_every_request_fails_does_not_roll_a_sticky_canary_back(stage, sticky):
+    for _ in range(20):
+        _look(
+            stage, _asked("delay-00001", range(100, 200)), _asked("delay-00002", range(100), bad=[1, 2], times=10)
+        )  # fmt: skip
+    assert stage.row(sticky).state == "Paused"
+    assert stage.totals(sticky).canary == (100, 2), "each user counts once, and is bad once"
+    assert stage.totals(sticky).stable == (100, 0)
+
+
+def test_a_sticky_canary_that_fails_its_users_is_rolled_back(stage, sticky):
+    _look(stage, _asked("delay-00001", range(100, 200), bad=[100]), _asked("delay-00002", range(40), bad=range(20)))
+    row = stage.row(sticky)
+    assert row.state == "Degraded"
+    assert row.message.startswith("errors: 20 of 40 canary users saw a failure (50.0%), 1 of 100 stable ones (1.0%)")
+    assert [one["same"] for one in verify(stage.database, sticky)] == [True]
+    assert stage.database.query("SELECT * FROM rollout_user") == [], "nobody is remembered when it is over"
+
+
+def test_users_who_wait_are_counted_by_the_latency_threshold(stage, start):
+    rollout = start(STICKY, "  analysis: {interval: 1s, warmup: 0s, metrics: [{name: latency, threshold: 100ms}]}\n")
+    stage.step(1)
+    _look(stage, _asked("delay-00001", range(100, 200)), _asked("delay-00002", range(40), milliseconds=150.0))
+    assert stage.row(rollout).message.startswith("latency: 40 of 40 canary users waited over 100 ms")
+
+
+def test_another_controller_knows_who_was_seen_and_who_was_bad(stage, sticky):
+    _look(stage, _asked("delay-00001", range(100, 200)), _asked("delay-00002", range(100), bad=[1, 2]))
+    stage.revive()
+    _look(stage, _asked("delay-00001", range(100, 200)), _asked("delay-00002", [*range(100), 300], bad=[1, 2]))
+    first, second = stage.totals(sticky).windows
+    assert (second.canary_n, second.canary_x, second.canary_at_risk, second.stable_at_risk) == (1, 0, 99, 100)
+    assert (first.canary_n, first.canary_x, first.canary_at_risk) == (100, 2, 100)
+
+
+def test_who_has_no_name_is_a_user_of_each_request(stage, sticky):
+    _look(stage, _asked("delay-00001", [None] * 60), _asked("delay-00002", [None] * 40, bad=[None]))
+    assert stage.row(sticky).message.startswith("errors: 40 of 40 canary users")
+    assert stage.database.query("SELECT * FROM rollout_user") == []
+
+
+def test_what_came_before_the_counting_began_and_what_others_asked_does_not_count(stage, start):
+    rollout = start(STICKY, ANALYSIS.replace("warmup: 0s", "warmup: 10s"))
+    _look(stage, _asked("delay-00002", range(40), bad=range(40)))
+    stage.step(10)
+    _look(stage, _asked("other-00002", range(40), bad=range(40)), _asked("delay-00001", range(3)))
+    assert stage.totals(rollout).canary == (0, 0)
+    assert stage.totals(rollout).stable == (3, 0)
+
+
+def test_the_names_of_users_are_not_stored(stage, sticky):
+    _look(stage, _asked("delay-00001", range(100, 103)), _asked("delay-00002", range(2)))
+    stored = stage.database.query("SELECT user FROM rollout_user")
+    assert len(stored) == 5
+    assert not any("user-" in one["user"] for one in stored)
 
 
 # watch

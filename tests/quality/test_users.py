@@ -70,7 +70,7 @@ def test_a_canary_that_fails_its_users_is_found_and_the_verdict_speaks_of_users(
         windows, _ = _sticky(source, canary_bad=0.02)
         verdict = judge(analysis, {"errors": windows}, next_weight=50, unit="users")
         assert verdict.outcome is Outcome.FAILED
-        assert "canary users failed" in verdict.summary
+        assert "canary users saw a failure" in verdict.summary
         assert verdict.evidence["metrics"][0]["excess"] > 0.5
 
 

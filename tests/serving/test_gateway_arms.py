@@ -144,6 +144,32 @@ def test_who_has_no_cookie_gets_one_that_leads_to_the_same_arm(gateway, told, as
     assert set(seen) == {"stable", "canary"}
 
 
+@pytest.mark.parametrize("sticky", [Sticky(header="x-user-id"), Sticky(cookie="hr-user")])
+def test_what_users_got_is_told_once_and_of_sticky_routes_only(gateway, told, ask, sticky):
+    stable, canary = told("delay-00001"), told("delay-00002", status=503, seconds=0.05)
+    arms = [stable.arm(50), canary.arm(50, name=CANARY)]
+    assert gateway.apply([_route(*arms)])
+    for _ in range(5):
+        ask(x_user_id="ann", cookie="hr-user=ann")
+    assert gateway.apply([_route(*arms, sticky=sticky)])
+    users = [f"user\t{i}" if sticky.header else f"user-{i}" for i in range(40)]
+    for user in users:
+        ask(x_user_id=user, cookie=f"a=b; hr-user={user}")
+    nobody = ask(**({"cookie": "a=b"} if sticky.header else {"x_user_id": "ann"}))
+    found = []
+    _until(lambda: found.extend(gateway.user_requests()) or len(found) >= 41)
+    strangers = {"" if sticky.header else nobody.headers["x-headrace-prediction-id"]}
+    assert {one.user for one in found} == {*users, *strangers}
+    assert {one.revision_id for one in found} == {"delay-00001", "delay-00002"}
+    for one in found:
+        assert one.error == (one.revision_id == "delay-00002")
+    assert all(one.milliseconds >= 50 for one in found if one.error)
+    again = time.monotonic() + 1.5
+    while time.monotonic() < again:
+        assert gateway.user_requests() == []
+    assert [name for name, _ in stable.seen[-1][0].items() if "headrace-user" in name.lower()] == []
+
+
 @pytest.mark.parametrize(
     ("match", "fits", "does_not"),
     [

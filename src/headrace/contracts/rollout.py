@@ -153,7 +153,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Rollout:
-    """A rollout document."""
+    """A rollout document. `unit` is what is placed on an arm, and so what is counted: requests, or users that stay."""
 
     name: str
     steps: tuple[Step, ...] = ()
@@ -165,6 +165,7 @@ class Rollout:
     test: Test | None = None
     shadow: Shadow | None = None
     watch: Watch | None = None
+    unit: str = "requests"
 
     def next_weight(self, index: int) -> int:
         """The weight that follows step `index`: the next setWeight, or 100."""
@@ -223,6 +224,7 @@ class Rollout:
             test=Test(**test) if test else None,
             shadow=Shadow(**shadow) if shadow else None,
             watch=Watch(watch["duration"], _metrics_from(watch)) if watch else None,
+            unit=data.get("unit", "requests"),
         )
 
 
@@ -293,7 +295,8 @@ class _StrategyReader:
         self.document.only(self.path, ("steps", "sticky", "scaleDownDelaySeconds"))
         count = len(self.document.typed((*self.path, "steps"), list, []))
         steps = tuple(self.step((*self.path, "steps", index)) for index in range(count))
-        return replace(found, steps=steps, sticky=self.sticky())
+        sticky = self.sticky()
+        return replace(found, steps=steps, sticky=sticky, unit="users" if sticky else "requests")
 
     def blue_green(self, found: Rollout) -> Rollout:
         document, path = self.document, self.path
@@ -358,6 +361,7 @@ class _StrategyReader:
             found,
             steps=(first, Step("test")),
             sticky=sticky,
+            unit="users" if sticky else "requests",
             matches=matches,
             test=self.test(duration, samples),
             analysis=replace(found.analysis, on_inconclusive=self.on_inconclusive(found)),

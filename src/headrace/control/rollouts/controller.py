@@ -14,6 +14,7 @@ from headrace.contracts.analysis_template import TemplateMetric
 from headrace.contracts.rollout import Step
 from headrace.contracts.verdict import Outcome, Verdict
 from headrace.control.rollouts import counting, judging, prometheus, rows, watch
+from headrace.control.rollouts.by_user import ByUser
 from headrace.control.rollouts.measurements import Measurer
 from headrace.control.rollouts.ports import Evidence, Servers, Traffic
 from headrace.control.rollouts.routing import routes
@@ -45,6 +46,7 @@ class RolloutController:
         self.servers = servers
         self.evidence = evidence
         self.measurer = Measurer(database, query)
+        self.by_user = ByUser(database)
         self._due = 0.0
         self._standing: list[tuple[object, ...]] = []
 
@@ -78,6 +80,8 @@ class RolloutController:
         revisions = {name: self.servers.ensure(name) for name in _needed(services, active)}
         if not self.traffic.apply(routes(services, active, revisions)):
             return BUSY_SECONDS
+        if any(row.document.unit == "users" for row in active):
+            self.by_user.take(active, self.traffic.user_requests())
         moved = [self._reconcile(row, revisions[row.to_revision]) for row in active]
         if any(moved):
             services, active = rows.services(self.database), rows.active(self.database)
@@ -227,9 +231,14 @@ class RolloutController:
         if counted is None:
             return None, ""
         if row.counted is None:
+            self.by_user.forget(row)
             rows.record_windows(self.database, row, counted=counted.numbers, windows={}, verdict=None, at=now)
             return None, ""
         fresh = counting.windows_since(row, counted)
+        users: dict[str, list[rows.SeenUser]] = {}
+        if document.unit == "users":
+            by_user, users = self.by_user.windows(row)
+            fresh = {**fresh, **by_user}
         seen = rows.windows(self.database, row.id)
         together = {name: [*seen.get(name, []), window] for name, window in fresh.items()}
         evidence = counting.with_moments(together, row, counted)
@@ -239,8 +248,10 @@ class RolloutController:
             verdict, kind = judging.test_verdict(document.test, evidence), "test"
         landed = rows.record_windows(
             self.database, row, counted=counted.numbers, windows=fresh, verdict=verdict, at=now,
-            moments=counted.moments,
+            moments=counted.moments, users=users,
         )  # fmt: skip
+        if not landed:
+            self.by_user.forget(row)
         return (verdict, kind) if landed else (None, "")
 
     def _saw_enough(self, row: RolloutRow, requests: int) -> bool:

@@ -17,6 +17,8 @@ from headrace.quality.analysis.window import Window
 DISAGREEMENT = "disagreement"
 # Before the name of a metric whose windows count what one revision answers alone, after its promotion.
 ALONE = "watch/"
+# Metrics that count users when users are what the coin is tossed for; labels are told by prediction.
+BY_USER = ("errors", "latency")
 Moments = tuple[float, float, float]  # number, sum, sum of squares
 
 
@@ -30,7 +32,8 @@ class Counted:
 
 def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -> Verdict:
     """The built-in analysis; of a shadow, its answers must also agree with those that were sent."""
-    judged = judge(document.analysis, counted.windows, next_weight=next_weight)
+    units = dict.fromkeys(BY_USER, document.unit)
+    judged = judge(document.analysis, counted.windows, next_weight=next_weight, unit=units)
     return _with_agreement(document, judged, counted) if document.shadow else judged
 
 

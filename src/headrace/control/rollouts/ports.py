@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from headrace.serving.evidence import LabelSums
-from headrace.serving.gateway.model import ArmCounts, Route
+from headrace.serving.gateway.model import ArmCounts, Route, UserRequest
 from headrace.serving.payload_log import LabelCounts
 from headrace.serving.revisions import Revision
 
 
 class Traffic(Protocol):
-    """The data plane. Weights stay in force when nobody calls."""
+    """The data plane. Weights stay in force when nobody calls. Only what users got is told once."""
 
     def start(self) -> None:
         """See that it runs."""
@@ -22,6 +22,9 @@ class Traffic(Protocol):
 
     def counts(self) -> Mapping[str, ArmCounts]:
         """Cumulative counts per revision."""
+
+    def user_requests(self) -> Sequence[UserRequest]:
+        """What sticky routes have answered since the last time."""
 
     def epoch(self) -> str:
         """Changes when the counts start from zero."""

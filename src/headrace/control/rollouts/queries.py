@@ -9,7 +9,6 @@ from typing import Any
 from headrace.clock import rfc3339
 from headrace.contracts.rollout import Metric, Step
 from headrace.control.rollouts import rows
-from headrace.quality.analysis.window import Window
 from headrace.serving import revisions
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
@@ -116,7 +115,7 @@ def windows_json(database: Database, rollout_id: str, newest: int | None = None)
     left = _numbers(database, row.id)
     told = []
     for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
-        window = Window(one["canary_n"], one["canary_x"], one["stable_n"], one["stable_x"])
+        window = rows.window(one)
         seen[one["metric"]] = seen.get(one["metric"], Evidence()).plus(window)
         left[one["metric"]] -= 1
         if newest is not None and left[one["metric"]] >= newest:

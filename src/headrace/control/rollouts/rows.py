@@ -6,11 +6,12 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.contracts.rollout import Rollout, Step
 from headrace.contracts.verdict import Verdict
 from headrace.errors import NotFoundError
+from headrace.quality.analysis.users import Users
 from headrace.quality.analysis.window import Window
 from headrace.store import events
 from headrace.store.database import Database
@@ -28,6 +29,15 @@ class Service:
     stable: str | None
     previous: str | None
     updated_at: float
+
+
+class SeenUser(NamedTuple):
+    """A user, by a hash, whom a rollout has seen on its arms."""
+
+    user: str
+    on_canary: bool
+    on_stable: bool
+    bad: bool
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,7 @@ def finish_within(
     if landed and verdict is not None:
         keep_verdict(connection, row, verdict, at, kind)
     if landed:
+        connection.execute("DELETE FROM rollout_user WHERE rollout_id = ?", (row.id,))
         about = {"revision": row.to_revision, "from": row.from_revision, **(data or {})}
         tell(connection, row, f"rollout.{state.lower()}", at, reason=message, data=about, actor=actor)
     return landed
@@ -232,6 +243,7 @@ def record_windows(
     verdict: Verdict | None,
     at: float,
     moments: Mapping[str, str] | None = None,
+    users: Mapping[str, Sequence[SeenUser]] | None = None,
 ) -> bool:
     """Store counts and what they start from next, together: a window is never counted twice."""
     with database.transaction() as connection:
@@ -249,7 +261,7 @@ def record_windows(
             ).fetchone()["n"]
             connection.executemany(
                 "INSERT INTO rollout_window (rollout_id, number, metric, at, canary_n, canary_x, stable_n, stable_x,"
-                " moments) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " moments, canary_at_risk, stable_at_risk) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (
                         row.id,
@@ -261,11 +273,39 @@ def record_windows(
                         w.stable_n,
                         w.stable_x,
                         (moments or {}).get(metric),
+                        w.canary_at_risk,
+                        w.stable_at_risk,
                     )
                     for metric, w in windows.items()
                 ],
             )
+        if landed and users:
+            connection.executemany(
+                "INSERT INTO rollout_user (rollout_id, metric, user, on_canary, on_stable, bad)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET on_canary = excluded.on_canary,"
+                " on_stable = excluded.on_stable, bad = excluded.bad",
+                [(row.id, metric, *one) for metric, seen in users.items() for one in seen],
+            )
     return landed
+
+
+def users(database: Database, rollout_id: str, metric: str) -> Users:
+    """Whom a rollout has seen so far."""
+    found = Users()
+    for one in database.query(
+        "SELECT * FROM rollout_user WHERE rollout_id = ? AND metric = ?", (rollout_id, metric)
+    ):  # fmt: skip
+        for arm, on in ((found.seen[1], one["on_canary"]), (found.seen[0], one["on_stable"]), (found.bad, one["bad"])):
+            if on:
+                arm.add(one["user"])
+    return found
+
+
+def window(row: sqlite3.Row) -> Window:
+    """A stored window."""
+    return Window(
+        row["canary_n"], row["canary_x"], row["stable_n"], row["stable_x"], row["canary_at_risk"], row["stable_at_risk"]
+    )  # fmt: skip
 
 
 def windows(database: Database, rollout_id: str, until: float | None = None) -> dict[str, list[Window]]:
@@ -275,8 +315,7 @@ def windows(database: Database, rollout_id: str, until: float | None = None) -> 
         "SELECT * FROM rollout_window WHERE rollout_id = ? AND (? IS NULL OR at <= ?) ORDER BY number",
         (rollout_id, until, until),
     ):
-        window = Window(row["canary_n"], row["canary_x"], row["stable_n"], row["stable_x"])
-        found.setdefault(row["metric"], []).append(window)
+        found.setdefault(row["metric"], []).append(window(row))
     return found
 
 

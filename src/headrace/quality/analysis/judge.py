@@ -28,10 +28,12 @@ from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_i
 _WORDS = {"errors": "failed", "labels": "were wrong"}
 
 
-def bad(metric: Metric) -> str:
-    """What bad requests did, as in "8 of 40 requests failed"."""
+def bad(metric: Metric, unit: str = "requests") -> str:
+    """What bad requests did, as in "8 of 40 requests failed", or what became of users."""
     if metric.name == "latency":
-        return f"took over {metric.threshold_ms:.0f} ms"
+        return f"{'took' if unit == 'requests' else 'waited'} over {metric.threshold_ms:.0f} ms"
+    if unit == "users" and metric.name == "errors":
+        return "saw a failure"
     return _WORDS.get(metric.name, "were bad")
 
 
@@ -41,12 +43,12 @@ def judge(
     *,
     next_weight: int,
     min_requests: int = 0,
-    unit: str = "requests",
+    unit: str | Mapping[str, str] = "requests",
 ) -> Verdict:
     """The verdict over all metrics; `windows` are those of the whole rollout, by metric name.
 
-    Evidence that sums them up gives the same verdict sooner. `unit` is what was counted, for the sentence. The same
-    windows in the same order give the same verdict, bit for bit, on the same kind of machine.
+    Evidence that sums them up gives the same verdict sooner. `unit` is what was counted, of all metrics or by name, for
+    the sentence. The same windows in the same order give the same verdict, bit for bit, on the same kind of machine.
     """
     total_weight = sum(metric.weight for metric in analysis.metrics)
     parts = [
@@ -57,7 +59,7 @@ def judge(
             share=analysis.alpha * metric.weight / total_weight,
             next_weight=next_weight,
             min_requests=min_requests,
-            unit=unit,
+            unit=unit if isinstance(unit, str) else unit.get(metric.name, "requests"),
         )
         for metric in analysis.metrics
     ]
@@ -143,7 +145,7 @@ def _estimated_excess(evidence: Evidence) -> float:
 def _sentence(
     metric: Metric, outcome: Outcome, counts: Evidence, proof: float, limit: float, harm: float, unit: str
 ) -> str:
-    what = bad(metric)
+    what = bad(metric, unit)
     facts = (
         f"{counts.canary_x} of {counts.canary_n} canary {unit} {what} ({_rate(counts.canary_x, counts.canary_n):.1%}), "
         f"{counts.stable_x} of {counts.stable_n} stable ones ({_rate(counts.stable_x, counts.stable_n):.1%})"

@@ -13,7 +13,7 @@ Pérez-Ortiz and Turner, "The Safe Logrank Test" (arXiv 2011.06931), with window
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.quality.analysis.window import Window
 
@@ -28,28 +28,38 @@ class UserCount:
 
 
 def user_windows(stretches: Iterable[Iterable[UserCount]]) -> Iterator[Window]:
-    """A window for each stretch of time of a rollout, from its first on.
+    """A window for each stretch of time of a rollout, from its first on: see `Users.window`."""
+    users = Users()
+    return (users.window(stretch) for stretch in stretches)
 
-    `n` counts a user once for each arm it is seen on, `x` once for the rollout, and `at_risk` in each window in which
-    it is seen, until it is bad. A user may change arms between windows, when a weight changes; one that is seen on
-    both within a window counts in the next. One that was bad counts no more, on either arm.
-    """
-    bad: set[Hashable] = set()
-    seen: tuple[set[Hashable], set[Hashable]] = (set(), set())
-    for stretch in stretches:
+
+@dataclass
+class Users:
+    """Who was seen in a rollout so far, on the stable arm and on the canary, and who was bad."""
+
+    seen: tuple[set[Hashable], set[Hashable]] = field(default_factory=lambda: (set(), set()))
+    bad: set[Hashable] = field(default_factory=set)
+
+    def window(self, stretch: Iterable[UserCount]) -> Window:
+        """The window of the next stretch of time.
+
+        `n` counts a user once for each arm it is seen on, `x` once for the rollout, and `at_risk` in each window in
+        which it is seen, until it is bad. A user may change arms between windows, when a weight changes; one that is
+        seen on both within a window counts in the next. One that was bad counts no more, on either arm.
+        """
         now: tuple[dict[Hashable, bool], dict[Hashable, bool]] = ({}, {})
         for count in stretch:
-            if count.user not in bad:
+            if count.user not in self.bad:
                 arm = now[count.on_canary]
                 arm[count.user] = count.bad or arm.get(count.user, False)
         for user in now[0].keys() & now[1].keys():
             del now[0][user], now[1][user]
-        fresh = [len(here.keys() - before) for here, before in zip(now, seen, strict=True)]
-        for here, before in zip(now, seen, strict=True):
+        fresh = [len(here.keys() - before) for here, before in zip(now, self.seen, strict=True)]
+        for here, before in zip(now, self.seen, strict=True):
             before.update(here)
         turned = [[user for user, is_bad in here.items() if is_bad] for here in now]
-        bad.update(*turned)
-        yield Window(
+        self.bad.update(*turned)
+        return Window(
             canary_n=fresh[1],
             canary_x=len(turned[1]),
             stable_n=fresh[0],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.contracts.rollout import Match, Sticky
+from headrace.serving.gateway import users
 from headrace.serving.gateway.model import CANARY, SHADOW, Arm, Route
 
 DOMAIN = "example.com"  # KServe's default ingress domain
@@ -27,9 +28,13 @@ GRPC_SERVICE = "/inference.GRPCInferenceService/"
 COOKIE_SECONDS = 30 * 24 * 3600
 # A shadow that is slow drops requests instead of piling them up.
 SHADOW_REQUESTS = 32
+# In the gateway's folder: requests of sticky routes by user, for a moment.
+USERS_LOG = "users.log"
 _GRPC = "/grpc"
 _HTTP_OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _HTTP_FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
+_TO_METADATA = "envoy.filters.http.header_to_metadata"
+_TO_METADATA_CONFIG = f"{_HTTP_FILTERS}.header_to_metadata.v3.Config"
 
 
 def cluster_name(route: Route, arm: Arm, kind: str = "") -> str:
@@ -145,21 +150,36 @@ def _split(route: Route, match: dict[str, Any], live: Sequence[Arm], kind: str =
         known = _cookie_matcher(route.sticky.cookie, "[^;]+")
         entries.append(
             _entry(
-                route, {**match, "headers": [known]}, canary_first, kind, by={"cookie": {"name": route.sticky.cookie}}
+                route,
+                {**match, "headers": [known]},
+                canary_first,
+                kind,
+                by={"cookie": {"name": route.sticky.cookie}},
+                user={"cookie": route.sticky.cookie},
             )
         )
         # The first touch: it is placed by its request id, which becomes the cookie and so hashes to the same arm.
-        first = _entry(route, match, canary_first, kind, by={"header": {"header_name": "x-request-id"}})
+        first = _entry(
+            route, match, canary_first, kind, by={"header": {"header_name": "x-request-id"}},
+            user={"header": "x-request-id"},
+        )  # fmt: skip
         first["response_headers_to_add"] = [_new_cookie(route.sticky)]
         return [*entries, first]
     by = {"header": {"header_name": route.sticky.header}}
-    return [*entries, _entry(route, match, canary_first, kind, by=by)]
+    return [*entries, _entry(route, match, canary_first, kind, by=by, user={"header": route.sticky.header})]
 
 
 def _entry(
-    route: Route, match: dict[str, Any], arms: Sequence[Arm], kind: str = "", *, by: dict[str, Any] | None = None
+    route: Route,
+    match: dict[str, Any],
+    arms: Sequence[Arm],
+    kind: str = "",
+    *,
+    by: dict[str, Any] | None = None,
+    user: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """One route to arms, by weight; a single arm takes all. `by` is what a request is placed by, else at random."""
+    """One route to arms, by weight; a single arm takes all. `by` is what a request is placed by, else at random; `user`
+    is the same for the log of users."""
     weighted = [
         {
             "name": cluster_name(route, arm, kind),
@@ -184,7 +204,30 @@ def _entry(
         action["request_mirror_policies"] = [
             {"cluster": cluster_name(route, route.mirror.arm, SHADOW), "runtime_fraction": {"default_value": share}}
         ]
-    return {"match": match, "route": action}
+    return {"match": match, "route": action, **({"typed_per_filter_config": _noted(user)} if user else {})}
+
+
+def _noted(user: dict[str, str]) -> dict[str, Any]:
+    """Keep a request's user, from a header or a cookie, where the access log finds it."""
+    kept = {"metadata_namespace": users.METADATA, "key": users.KEY, "type": "STRING"}
+    rule = {**user, "on_header_present": kept}
+    if "header" in user:
+        rule["on_header_missing"] = {**kept, "value": users.NOBODY}
+    return {_TO_METADATA: {"@type": _TO_METADATA_CONFIG, "request_rules": [rule]}}
+
+
+def _users_log(folder: Path) -> dict[str, Any]:
+    """A line for each request that has a user."""
+    known = {"filter": users.METADATA, "path": [{"key": users.KEY}], "value": {"present_match": True}}
+    return {
+        "name": "envoy.access_loggers.file",
+        "filter": {"metadata_filter": {"matcher": known, "match_if_key_not_found": False}},
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(folder / USERS_LOG),
+            "log_format": {"text_format_source": {"inline_string": users.FORMAT}},
+        },
+    }
 
 
 def _matcher(match: Match) -> dict[str, Any]:
@@ -296,7 +339,9 @@ def _connection_manager(folder: Path) -> dict[str, Any]:
             "rds": {"route_config_name": ROUTE_TABLE, "config_source": _file(folder, "rds.json")},
             # HTTP/1.1, or HTTP/2 without TLS, as gRPC speaks it: told from the first bytes.
             "codec_type": "AUTO",
+            "access_log": [_users_log(folder)],
             "http_filters": [
+                {"name": _TO_METADATA, "typed_config": {"@type": _TO_METADATA_CONFIG}},
                 {
                     "name": "envoy.filters.http.grpc_stats",
                     "typed_config": {

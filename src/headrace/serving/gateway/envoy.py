@@ -22,13 +22,16 @@ from typing import Any
 from headrace.errors import HeadraceError, UsageError
 from headrace.ports import free_port, require_free
 from headrace.processes import alive, created, end_started_with
-from headrace.serving.gateway import config, stats
-from headrace.serving.gateway.model import ArmCounts, Route
+from headrace.serving.gateway import config, stats, users
+from headrace.serving.gateway.model import ArmCounts, Route, UserRequest
 from headrace.store.home import Home
 
 START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 ADMIN_SECONDS = 2.0
+# Envoy writes what it notes within the first, and has let go of a file that was moved away within the second.
+FLUSH_MILLISECONDS = 100
+LET_GO_SECONDS = 0.5
 # The stats that hold the version of what Envoy uses; a configuration that it rejects does not change them.
 _VERSIONS = {
     "cds": "cluster_manager.cds.version_text",
@@ -47,6 +50,7 @@ class Gateway:
         self._boot = self.folder / "bootstrap.json"
         self._given = ("-c", str(self._boot))
         self._process: subprocess.Popen[bytes] | None = None
+        self._moved_at = 0.0
 
     def start(self) -> None:
         """Start Envoy, or find the one that a server before us left running.
@@ -76,7 +80,8 @@ class Gateway:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 # With hot restart, Envoy asks the system for SIGTERM when the process that started it dies.
-                [binary, *self._given, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"],
+                [binary, *self._given, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning",
+                 "--file-flush-interval-msec", str(FLUSH_MILLISECONDS)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         pid = self._process.pid
@@ -117,6 +122,19 @@ class Gateway:
         query = urllib.parse.urlencode({"format": "json", "histogram_buckets": "cumulative", "filter": stats.FILTER})
         answer = self._admin(f"/stats?{query}")
         return stats.arm_counts(answer) if answer is not None else {}
+
+    def user_requests(self) -> list[UserRequest]:
+        """What sticky routes have answered since the last time, as of about half a second ago; each is told once."""
+        if time.monotonic() - self._moved_at < LET_GO_SECONDS:
+            return []
+        log, aside = self.folder / config.USERS_LOG, self.folder / f"{config.USERS_LOG}.read"
+        found = users.read(aside)
+        with contextlib.suppress(FileNotFoundError):
+            if log.stat().st_size:
+                log.replace(aside)
+                self._post("reopen_logs")
+        self._moved_at = time.monotonic()
+        return found
 
     def epoch(self) -> str:
         """Which Envoy process counts; another one starts from zero."""
@@ -177,11 +195,16 @@ class Gateway:
 
     def _drain(self, admin_port: int, deadline: float) -> None:
         """Let nobody new in, and wait until the running requests are answered."""
-        ask = urllib.request.Request(f"http://127.0.0.1:{admin_port}/drain_listeners", method="POST")
-        with contextlib.suppress(OSError), urllib.request.urlopen(ask, timeout=ADMIN_SECONDS):
-            pass
+        self._post("drain_listeners", admin_port)
         while self._stat("http.gateway.downstream_rq_active") and time.monotonic() < deadline:
             time.sleep(0.05)
+
+    def _post(self, command: str, admin_port: int | None = None) -> None:
+        """Tell Envoy to do something; nothing when it does not answer."""
+        port = admin_port or (self._told() or {}).get("admin_port")
+        ask = urllib.request.Request(f"http://127.0.0.1:{port}/{command}", method="POST")
+        with contextlib.suppress(OSError), urllib.request.urlopen(ask, timeout=ADMIN_SECONDS):
+            pass
 
     def _stat(self, name: str) -> Any:
         """The value of one of Envoy's stats; None when it does not answer, or has no such stat."""

@@ -54,6 +54,16 @@ class Route:
 
 
 @dataclass(frozen=True)
+class UserRequest:
+    """One answered request of a sticky route. `user` is what it was placed by; "" for one that was placed at random."""
+
+    revision_id: str
+    user: str
+    error: bool
+    milliseconds: float
+
+
+@dataclass(frozen=True)
 class ArmCounts:
     """What one revision has answered since Envoy started.
 

@@ -1,0 +1,42 @@
+"""Which user got what: Envoy's access log of sticky routes, read and thrown away a few times a second.
+
+Envoy notes nothing of other routes, and of these only what a verdict needs. Nobody else reads the file, it lives for a
+second, and is dropped unread when it has grown too large, as after hours without a controller.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.serving.gateway.model import UserRequest
+
+# Where Envoy keeps a request's user, and how it is noted: the user comes last, since it may hold any character.
+METADATA, KEY, NOBODY = "headrace", "user", "-"
+FORMAT = (
+    f"%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION%\t%DYNAMIC_METADATA({METADATA}:{KEY})%\n"
+)
+MAX_BYTES = 64_000_000
+# As in `stats`: the codes that stand for an HTTP 5xx.
+_GRPC_ERRORS = {"2", "4", "12", "13", "14", "15"}
+
+
+def read(file: Path) -> list[UserRequest]:
+    """The requests in a file that Envoy has let go of; it is gone afterwards."""
+    try:
+        found = [] if file.stat().st_size > MAX_BYTES else _requests(file.read_text("utf-8", errors="replace"))
+    except FileNotFoundError:
+        return []
+    file.unlink(missing_ok=True)
+    return found
+
+
+def _requests(text: str) -> list[UserRequest]:
+    found = []
+    for line in text.split("\n"):
+        parts = line.split("\t", 4)
+        cluster = parts[0].split("/")
+        if len(parts) == 5 and len(cluster) >= 3 and parts[3].isdigit():
+            error = parts[2] in _GRPC_ERRORS if cluster[3:] else parts[1].startswith("5")
+            user = "" if parts[4] == NOBODY else parts[4]
+            found.append(UserRequest(cluster[2], user, error, float(parts[3])))
+    return found
