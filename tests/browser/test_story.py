@@ -46,7 +46,7 @@ def test_from_a_push_to_the_way_back(stage, person):
     shown(page, "The model answered 200.")
     expect(page.get_by_text("from delay-00002").first).to_be_visible()
     page.get_by_role("link", name="where it comes from").click()
-    shown(page, "flights-2013-04.parquet")
+    expect(page.get_by_role("link", name="flights-2013-04.parquet").first).to_be_visible(timeout=WAIT_MS)
 
     # On call: a model that somebody deployed is stopped in the middle of its canary.
     page.goto("/models/flight-delay/1")

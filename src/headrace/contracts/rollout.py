@@ -185,6 +185,12 @@ class Rollout:
         return self.matches if any(step.kind == "match" for step in self.steps[:index]) else ()
 
     @property
+    def metrics_alpha(self) -> float:
+        """What the metrics of the analysis share: alpha, less what the answers of a shadow take, as one metric more."""
+        total = sum(metric.weight for metric in self.analysis.metrics)
+        return self.analysis.alpha * total / (total + 1) if self.shadow else self.analysis.alpha
+
+    @property
     def counted_metrics(self) -> tuple[Metric, ...]:
         """What is counted window by window: the metrics of the analysis, and those of the watch after it."""
         names = {metric.name for metric in self.analysis.metrics}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headrace.contracts.rollout import Analysis, Rollout, Test
@@ -11,6 +11,7 @@ from headrace.contracts.verdict import Outcome, Verdict
 from headrace.quality.analysis.alone import judge_alone
 from headrace.quality.analysis.judge import judge, together
 from headrace.quality.analysis.means import difference_interval
+from headrace.quality.analysis.paired import rate_e_value
 from headrace.quality.analysis.sequential import rate_interval, ratio_interval
 from headrace.quality.analysis.window import Window
 
@@ -33,7 +34,8 @@ class Counted:
 def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -> Verdict:
     """The built-in analysis; of a shadow, its answers must also agree with those that were sent."""
     units = dict.fromkeys(BY_USER, document.unit)
-    judged = judge(document.analysis, counted.windows, next_weight=next_weight, unit=units)
+    analysis = replace(document.analysis, alpha=document.metrics_alpha)
+    judged = judge(analysis, counted.windows, next_weight=next_weight, unit=units)
     return _with_agreement(document, judged, counted) if document.shadow else judged
 
 
@@ -116,16 +118,20 @@ def _with_agreement(document: Rollout, judged: Verdict, counted: Counted) -> Ver
     assert document.shadow is not None
     windows = counted.windows.get(DISAGREEMENT, ())
     pairs, differing = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
+    share = document.analysis.alpha - document.metrics_alpha
     low, high = rate_interval(pairs, differing, document.analysis.alpha)
     most = document.shadow.max_disagreement
-    outcome = Outcome.FAILED if low > most else Outcome.PASSED if high <= most else Outcome.INCONCLUSIVE
+    proof, limit = rate_e_value(pairs, differing, most), 1 / share
+    outcome = Outcome.FAILED if proof >= limit else Outcome.PASSED if high <= most else Outcome.INCONCLUSIVE
     part = {
         "name": DISAGREEMENT,
         "outcome": outcome,
         "pairs": pairs,
         "differing": differing,
         "interval": [low, high],
-        "limit": most,
+        "tolerated": most,
+        "e_value": proof,
+        "limit": limit,
         "sentence": f"{DISAGREEMENT}: {differing} of {pairs} answers differ ({_ratio(differing, pairs):.1%}); the rate"
         f" lies in {low:.1%} to {high:.1%}, at most {most:.1%} may differ",
     }

@@ -109,7 +109,7 @@ def windows_json(database: Database, rollout_id: str, newest: int | None = None)
     analysis = row.document.analysis
     limits = {
         **_limits(analysis.alpha, row.document.watch.metrics if row.document.watch else ()),
-        **_limits(analysis.alpha, analysis.metrics),
+        **_limits(row.document.metrics_alpha, analysis.metrics),
     }
     seen: dict[str, Evidence] = {}
     left = _numbers(database, row.id)
