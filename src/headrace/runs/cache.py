@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,99 @@ def intact(outputs: str) -> bool:
     """Whether the artifacts of a task's outputs (JSON) are still there, as far as they are on this machine."""
     artifacts = json.loads(outputs).get("artifacts", {})
     return all(not item["digest"] or Path(item["uri"]).exists() for items in artifacts.values() for item in items)
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Whether a task's result was taken from an earlier one, and why or why not, as far as the rows tell it.
+
+    `run_id`, `path`: the task that did the work, or the one that it was compared with; "" for none.
+    """
+
+    word: str
+    why: str
+    run_id: str = ""
+    path: str = ""
+
+
+def explain(database: Database, run: Mapping[str, Any], task: Mapping[str, Any], spec: Any, executor: Any) -> Reuse:
+    """Tell of a task's row (of this run's row) why it was or was not reused; `spec` is its PipelineTaskSpec."""
+    if task["cached"]:
+        return _reused(database, task)
+    if executor is not None and executor.WhichOneof("spec") == "importer":
+        return Reuse("not reused", "An importer looks at its source anew in each run.")
+    if executor is not None and executor.container.image.startswith("kfp://"):
+        return Reuse("not reused", "A gate asks anew in each run.")
+    if not run["caching"]:
+        return Reuse("not reused", "Caching was off for this run.")
+    if not spec.caching_options.enable_cache:
+        return Reuse("not reused", "The pipeline turns caching off for this task.")
+    if not task["cache_key"]:
+        if task["started_at"] is None:
+            return Reuse("not known yet", "It is decided when the task starts.")
+        return Reuse(
+            "not reused", "An input artifact has no digest (it is not on this machine): nothing is assumed of it."
+        )
+    return _not_found(database, run, task)
+
+
+def _reused(database: Database, task: Mapping[str, Any]) -> Reuse:
+    if not task["cache_key"]:
+        row = database.one(
+            "SELECT data FROM event WHERE kind = 'task.kept' AND subject = ? ORDER BY seq DESC LIMIT 1",
+            (f"run/{task['run_id']}/task/{task['path']}",),
+        )
+        previous = str(json.loads(row["data"]).get("run", "")) if row else ""
+        return Reuse(
+            "kept", "The run that this one goes on from had done it with the same inputs.", previous, task["path"]
+        )
+    row = database.one(
+        "SELECT run_id, path FROM task WHERE cache_key = ? AND cache_key != '' AND state = 'SUCCEEDED' AND cached = 0"
+        " AND finished_at <= ? ORDER BY finished_at DESC LIMIT 1",
+        (task["cache_key"], task["finished_at"]),
+    )
+    why = "The same component, code, parameters and input artifacts had succeeded before."
+    return Reuse("reused", why, *((row["run_id"], row["path"]) if row else ("", "")))
+
+
+def _not_found(database: Database, run: Mapping[str, Any], task: Mapping[str, Any]) -> Reuse:
+    same = database.one(
+        "SELECT run_id, path FROM task WHERE cache_key = ? AND cache_key != '' AND state = 'SUCCEEDED'"
+        " AND finished_at < ? ORDER BY finished_at DESC LIMIT 1",
+        (task["cache_key"], task["started_at"] or 0.0),
+    )
+    if same is not None:
+        return Reuse("not reused", "The same had succeeded before, but its artifacts were gone.", *same)
+    before = database.one(
+        "SELECT task.run_id, task.path, task.inputs FROM run INDEXED BY run_browsed JOIN task ON task.run_id = run.id"
+        " WHERE run.deleted_at IS NULL AND run.pipeline = ? AND run.created_at < ? AND task.path = ?"
+        " AND task.state = 'SUCCEEDED' AND task.cache_key != '' ORDER BY run.created_at DESC LIMIT 1",
+        (run["pipeline"], run["created_at"], task["path"]),
+    )
+    if before is None:
+        return Reuse("not reused", "Nothing with this key had succeeded: no run before had a result of this task.")
+    changed = _changed(json.loads(before["inputs"]), json.loads(task["inputs"]))
+    told = ", ".join(changed) if changed else "the component itself (code, image, command or environment)"
+    return Reuse("not reused", f"Since its last result, this changed: {told}.", before["run_id"], before["path"])
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The inputs that differ, as the key sees them: parameters by value, artifacts by digest and metadata."""
+    found = []
+    for kind, word in (("parameters", "parameter"), ("artifacts", "artifact")):
+        was, now = old.get(kind, {}), new.get(kind, {})
+        for name in sorted({*was, *now}):
+            if kind == "parameters":
+                differs = (name in was, was.get(name)) != (name in now, now.get(name))
+            else:
+                differs = _seen(was.get(name)) != _seen(now.get(name))
+            if differs:
+                found.append(f"{word} {name}")
+    return found
+
+
+def _seen(items: Any) -> Any:
+    return [[item.get("digest", ""), item.get("metadata", {})] for item in items or []]
 
 
 def _digest(value: Any) -> str:

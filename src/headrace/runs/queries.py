@@ -51,12 +51,6 @@ def search_runs(
     return [run_row_json(dict(row)) for row in rows]
 
 
-def pipelines_run(database: Database) -> list[str]:
-    """The names of pipelines that have run, sorted."""
-    rows = database.query("SELECT DISTINCT pipeline FROM run WHERE deleted_at IS NULL ORDER BY pipeline")
-    return [str(row["pipeline"]) for row in rows]
-
-
 def run_json(database: Database, run_id: str) -> dict[str, Any]:
     """A run as KFP's v2beta1 `Run` in snake_case, with two additions.
 

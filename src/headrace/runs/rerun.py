@@ -19,6 +19,7 @@ from headrace.runs import cache, paths, queries, submission, transitions
 from headrace.runs.live import LiveRun
 from headrace.runs.model import FINAL, ReadyTask, RunOptions, State, TaskFact
 from headrace.runs.submit import create_run
+from headrace.store import events
 from headrace.store.database import Database
 from headrace.store.home import Home
 
@@ -65,6 +66,10 @@ def rerun(
 
     def keep_what_holds(connection: sqlite3.Connection, new: str) -> None:
         submission.inherit(connection, old, new, same_code=document is None)
+        told = {"run": old["id"], "from": sorted(begin)}
+        events.append(
+            connection, at=at, actor=actor, kind="run.goes-on", subject=f"run/{new}", reason=reason, data=told
+        )
         row = connection.execute("SELECT * FROM run WHERE id = ?", (new,)).fetchone()
         _keep(connection, LiveRun({**row, "started_at": at}, home), succeeded, previous=old["id"], at=at)
 
@@ -74,6 +79,12 @@ def rerun(
         source_dir=old["source_dir"], commit=old["commit_sha"] if commit is None else commit,
         caching=bool(old["caching"]), options=RunOptions(**json.loads(old["options"])), together=keep_what_holds,
     )  # fmt: skip
+
+
+def goes_on_from(database: Database, run_id: str) -> str:
+    """The run that this one goes on from; "" when it began by itself."""
+    row = database.one("SELECT data FROM event WHERE subject = ? AND kind = 'run.goes-on'", (f"run/{run_id}",))
+    return str(json.loads(row["data"])["run"]) if row else ""
 
 
 def _paths(run_id: str, known: Collection[str], names: Sequence[str]) -> set[str]:

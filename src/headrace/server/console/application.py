@@ -43,6 +43,7 @@ def routes(
     flows = pipelines.Pipelines(platform)
     pages: list[Page] = [
         *home.pages(platform, served),
+        *artifacts.pages(platform),
         *runs.pages(platform),
         *pipelines.pages(flows),
         *models.pages(platform, about),

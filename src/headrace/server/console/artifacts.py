@@ -1,187 +1,311 @@
-"""Artifacts as people look at them: metrics, curves, tables, text, pages in a sandbox."""
+"""What tasks have made, shown: tables, curves, pages, pictures. Content is opened only where an artifact's row says.
+
+What a task wrote is not trusted: text is escaped and bounded, and a page is served with a sandbox of its own
+(https://developer.mozilla.org/docs/Web/HTTP/Reference/Headers/Content-Security-Policy/sandbox).
+"""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
-from headrace.errors import NotFoundError
-from headrace.governance.rbac import Role
+from headrace.errors import NotFoundError, UsageError
 from headrace.project.wiring import Platform
-from headrace.runs import queries
-from headrace.server import access
-from headrace.server.requests import refuse_other_sites
-from headrace.store.database import Database
+from headrace.runs import inspection, queries
+from headrace.runs.inspection import ArtifactRow
+from headrace.server.console.pages import Page
+from headrace.server.operations import NUMBER, TEXT
+from headrace.server.requests import Call, refuse_other_sites
 
-MOST_ROWS = 50
-MOST_COLUMNS = 30
-_MOST_TEXT = 64 * 1024
-_MOST_TABLE = 64 * 1024 * 1024
-# What a pipeline made runs, if at all, in an origin of its own, which can reach nothing.
-SANDBOX = (
-    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+MOST_ROWS = 100
+MOST_COLUMNS = 50
+_MOST_TEXT = 100_000
+_MOST_CELL = 200
+_MOST_FILES = 200
+_SANDBOX = (
+    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'"
 )
-_IMAGES = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+_GUARDED = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "private"}
+_IMAGES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"GIF8", "image/gif"),
+    (b"RIFF", "image/webp"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Shown:
-    """An artifact. `kind` says how it is shown: metrics, roc, confusion, table, text, markdown, html, image, none.
+class Curve:
+    """A ROC curve: points (false positive rate, true positive rate) from 0 to 1, and the area below it."""
 
-    `data` is what is shown: rows of a table, points of a curve, text. `view` and `download` are addresses; "" when the
-    bytes are not on this machine.
+    points: list[tuple[float, float]]
+    area: float
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix: `rows[i][j]` counts what is `names[i]` and was taken for `names[j]`."""
+
+    names: list[str]
+    rows: list[list[float]]
+    most: float
+
+
+@dataclass(frozen=True)
+class View:
+    """How an artifact is shown. `kind`: page, image, markdown, table, text, files, or "" when only its facts are.
+
+    `values`: its metadata as far as that is plain. `columns` and `rows` are the beginning of a table of `total` rows
+    (None: not counted). `shortened`: there is more than is shown.
     """
 
-    name: str
-    type: str
-    uri: str
-    digest: str
-    bytes: int
-    metadata: Mapping[str, Any]
+    artifact: ArtifactRow
     kind: str
-    data: Any = None
-    note: str = ""
-    view: str = ""
-    download: str = ""
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+    there: bool
+    values: dict[str, Any] = field(default_factory=dict)
+    curve: Curve | None = None
+    matrix: Matrix | None = None
+    text: str = ""
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    total: int | None = None
+    shortened: bool = False
 
 
-def of_task(database: Database, run_id: str, path: str) -> list[Shown]:
-    """What a task has made, ready to be shown."""
-    rows = database.query(
-        "SELECT * FROM artifact WHERE run_id = ? AND path = ? ORDER BY name, position", (run_id, path)
-    )
-    return [_shown(dict(row)) for row in rows]
+@dataclass(frozen=True)
+class ArtifactPage:
+    """One artifact in full."""
+
+    run_id: str
+    view: View
 
 
-def _shown(row: Mapping[str, Any]) -> Shown:
-    from urllib.parse import urlencode
+def pages(platform: Platform) -> list[Page]:
+    """The page of an artifact: /runs/{run}/artifact?task=PATH&name=NAME&position=0."""
 
-    metadata = json.loads(row["metadata"])
-    asked = urlencode({"task": row["path"], "name": row["name"], "position": row["position"]})
-    address = f"/runs/{row['run_id']}/artifact?{asked}"
-    file = Path(row["uri"])
-    here = file.is_absolute() and file.is_file()
-    kind, data, note = _content(row["type"], metadata, file if here else None)
-    metrics = {name: value for name, value in metadata.items() if isinstance(value, int | float | str | bool)}
-    return Shown(
-        row["name"], row["type"], row["uri"], row["digest"], row["bytes"], metadata, kind, data, note,
-        view=address if here else "", download=f"{address}&download=true" if here else "", metrics=metrics,
+    def data(call: Call) -> ArtifactPage:
+        position = call.query.number("position")
+        row = _named(platform, call.path["run"], call.query.text("task"), call.query.text("name"), position)
+        return ArtifactPage(row.run_id, view(row, in_full=True))
+
+    query = {"task": TEXT, "name": TEXT, "position": NUMBER}
+    return [Page("/runs/{run}/artifact", "artifact.html", data, query)]
+
+
+def routes(platform: Platform) -> list[BaseRoute]:
+    """An artifact's content: as a download, as a page in a sandbox, as a picture."""
+    served: tuple[tuple[str, Callable[[ArtifactRow], Response]], ...] = (
+        ("download", _download), ("page", _page), ("image", _image),
     )  # fmt: skip
+    return [Route(f"/runs/{{run}}/artifact/{word}", _endpoint(platform, answer)) for word, answer in served]
 
 
-def _content(kind: str, metadata: Mapping[str, Any], file: Path | None) -> tuple[str, Any, str]:
-    if kind.endswith("ClassificationMetrics"):
-        if "confidenceMetrics" in metadata:
-            points = [
-                (float(one.get("falsePositiveRate", 0)), float(one.get("recall", 0)))
-                for one in metadata["confidenceMetrics"]
-            ]
-            return "roc", {"points": sorted(points), "area": _area(sorted(points))}, ""
-        if "confusionMatrix" in metadata:
-            return "confusion", _confusion(metadata["confusionMatrix"]), ""
-    if kind.endswith("Metrics"):
-        return "metrics", None, ""
-    if file is None:
-        return "none", None, ""
-    if kind.endswith("HTML"):
-        return "html", None, ""
-    if kind.endswith("Markdown"):
-        return "markdown", _markdown(file), ""
-    return _file(file)
+def view(row: ArtifactRow, *, in_full: bool = False) -> View:
+    """How to show an artifact; `in_full` also reads what is in it."""
+    file = row.file
+    told = {name: value for name, value in row.metadata.items() if not isinstance(value, dict | list)}
+    about: dict[str, Any] = {
+        "artifact": row, "there": file is not None, "values": told, "curve": _curve(row.metadata),
+        "matrix": _matrix(row.metadata),
+    }  # fmt: skip
+    kind = _kind(row, file) if file is not None and row.bytes else ""
+    if file is None or not in_full or kind in ("", "page", "image"):
+        return View(kind=kind, **about)
+    return View(kind=kind, **about, **_READERS[kind](file))
 
 
-def _file(file: Path) -> tuple[str, Any, str]:
+def _kind(row: ArtifactRow, file: Path) -> str:
+    if file.is_dir():
+        return "files"
+    if not file.is_file():
+        return ""
     with file.open("rb") as stream:
-        start = stream.read(_MOST_TEXT)
-    if start[:4] == b"PAR1":
-        return _table(file)
-    if any(start.startswith(magic) for magic in _IMAGES):
-        return "image", None, ""
-    try:
-        text = start.decode("utf-8") if b"\0" not in start else None
-    except UnicodeDecodeError as error:
-        # A character may be cut at the end of what was read.
-        text = start[: error.start].decode("utf-8") if error.start > len(start) - 4 else None
-    if text is None:
-        return "none", None, "Bytes that are no text."
-    return "text", text, "Only the beginning." if file.stat().st_size > _MOST_TEXT else ""
+        start = stream.read(2048)
+    if any(start.startswith(sign) for sign, _ in _IMAGES):
+        return "image"
+    if start.startswith(b"PAR1"):
+        return "table"
+    if b"\0" in start:
+        return ""
+    if row.type == "system.HTML" or file.suffix.lower() in (".html", ".htm"):
+        return "page"
+    if row.type == "system.Markdown" or file.suffix.lower() == ".md":
+        return "markdown"
+    return "table" if file.suffix.lower() == ".csv" else "text"
 
 
-def _table(file: Path) -> tuple[str, Any, str]:
-    import pyarrow.parquet as parquet
+def _parquet(file: Path) -> dict[str, Any]:
+    import pyarrow as pa
+    from pyarrow import parquet
 
-    if file.stat().st_size > _MOST_TABLE:
-        return "none", None, "Too large to look into here; download it."
     try:
         with parquet.ParquetFile(file) as table:
-            columns = table.schema_arrow.names[:MOST_COLUMNS]
-            batch = next(table.iter_batches(MOST_ROWS, columns=columns), None)
-            found = batch.to_pylist() if batch else []
-            rows = [["" if value is None else str(value) for value in row.values()] for row in found]
-            note = f"{table.metadata.num_rows:,} rows, {len(table.schema_arrow.names)} columns; the first {len(rows)}."
-    except Exception as error:  # noqa: BLE001 - a torn file raises anything; the page says so
-        return "none", None, f"It cannot be read as Parquet: {type(error).__name__}."
-    return "table", {"columns": columns, "rows": rows}, note
+            names = [str(name) for name in table.schema_arrow.names[:MOST_COLUMNS]]
+            batch = next(table.iter_batches(batch_size=MOST_ROWS, columns=names), None)
+            columns = [[_cell(value) for value in column.to_pylist()] for column in batch.columns] if batch else []
+            total, width = table.metadata.num_rows, len(table.schema_arrow.names)
+    except (pa.ArrowException, OSError) as error:
+        return {"text": f"It cannot be read as Parquet: {error}"}
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return {"columns": names, "rows": rows, "total": total, "shortened": total > len(rows) or width > len(names)}
 
 
-def _markdown(file: Path) -> str:
+def _csv(file: Path) -> dict[str, Any]:
+    text, shortened = _beginning(file)
+    # What was cut off in its middle is no row.
+    lines = csv.reader(io.StringIO(text.rpartition("\n")[0] if shortened else text))
+    try:
+        rows = [
+            [_cell(value) for value in row[:MOST_COLUMNS]] for row, _ in zip(lines, range(MOST_ROWS + 2), strict=False)
+        ]
+    except csv.Error as error:
+        return {"text": f"It cannot be read as CSV: {error}"}
+    head, body = (rows[0], rows[1:]) if rows else ([], [])
+    return {"columns": head, "rows": body[:MOST_ROWS], "shortened": shortened or len(body) > MOST_ROWS}
+
+
+def _table(file: Path) -> dict[str, Any]:
+    with file.open("rb") as stream:
+        is_parquet = stream.read(4) == b"PAR1"
+    return _parquet(file) if is_parquet else _csv(file)
+
+
+def _text(file: Path) -> dict[str, Any]:
+    text, shortened = _beginning(file)
+    if not shortened and text.lstrip().startswith(("{", "[")):
+        with contextlib.suppress(ValueError, RecursionError):
+            text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)[:_MOST_TEXT]
+    return {"text": text, "shortened": shortened}
+
+
+def _markdown(file: Path) -> dict[str, Any]:
     from markdown_it import MarkdownIt
 
+    text, shortened = _beginning(file)
+    # No HTML of the author's, and no pictures: they would be fetched from elsewhere.
+    return {
+        "text": MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text),
+        "shortened": shortened,
+    }
+
+
+def _files(file: Path) -> dict[str, Any]:
+    found = []
+    for path in sorted(file.rglob("*")):
+        if path.is_file():
+            found.append([str(path.relative_to(file)), f"{path.stat().st_size:,}"])
+        if len(found) > _MOST_FILES:
+            break
+    return {"columns": ["file", "bytes"], "rows": found[:_MOST_FILES], "shortened": len(found) > _MOST_FILES}
+
+
+_READERS: Mapping[str, Callable[[Path], dict[str, Any]]] = {
+    "table": _table, "text": _text, "markdown": _markdown, "files": _files,
+}  # fmt: skip
+
+
+def _beginning(file: Path) -> tuple[str, bool]:
     with file.open("rb") as stream:
-        text = stream.read(_MOST_TEXT).decode("utf-8", "replace")
-    made: str = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(text)
-    return made
+        data = stream.read(_MOST_TEXT + 1)
+    return data[:_MOST_TEXT].decode("utf-8", "replace"), len(data) > _MOST_TEXT
 
 
-def _confusion(matrix: Mapping[str, Any]) -> dict[str, Any]:
-    names = [str(one.get("displayName", "")) for one in matrix.get("annotationSpecs", [])]
-    rows = [[float(value) for value in row.get("row", [])] for row in matrix.get("rows", [])]
-    most = max((value for row in rows for value in row), default=0.0)
-    shades = [[round(10 * value / most) if most else 0 for value in row] for row in rows]
-    return {"names": names, "rows": rows, "shades": shades}
+def _cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    return text if len(text) <= _MOST_CELL else text[:_MOST_CELL] + "…"
 
 
-def _area(points: list[tuple[float, float]]) -> float:
-    """The area under the curve, by trapezoids."""
-    return sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in pairwise(points))
+def _curve(metadata: Mapping[str, Any]) -> Curve | None:
+    """The curve of ClassificationMetrics.log_roc_curve; the area by trapezoids."""
+    told = metadata.get("confidenceMetrics")
+    if not isinstance(told, list) or len(told) < 2:
+        return None
+    # Every curve begins where nothing is taken for true and ends where everything is, logged or not.
+    corners = [(0.0, 0.0), (1.0, 1.0)]
+    try:
+        logged = [(float(one.get("falsePositiveRate", 0)), float(one.get("recall", 0))) for one in told]
+    except (AttributeError, TypeError, ValueError):
+        return None
+    if not all(0 <= value <= 1 for point in logged for value in point):
+        return None
+    points = sorted({*logged, *corners})
+    area = sum((x2 - x1) * (y1 + y2) / 2 for (x1, y1), (x2, y2) in pairwise(points))
+    return Curve(points, area)
 
 
-def routes(platform: Platform) -> list[Route]:
-    """The bytes of artifacts, which never run in the console's origin."""
+def _matrix(metadata: Mapping[str, Any]) -> Matrix | None:
+    """The matrix of ClassificationMetrics.log_confusion_matrix."""
+    told = metadata.get("confusionMatrix")
+    try:
+        names = [str(spec["displayName"]) for spec in told["annotationSpecs"]]  # type: ignore[index]
+        rows = [[float(value) for value in row["row"]] for row in told["rows"]]  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not names or len(rows) != len(names) or any(len(row) != len(names) for row in rows):
+        return None
+    return Matrix(names, rows, max(max(row) for row in rows))
 
-    def answer(request: Request) -> Response:
+
+def _named(platform: Platform, run: str, task: str, name: str, position: int) -> ArtifactRow:
+    run_id = queries.find(platform.database, run)["id"]
+    return inspection.artifact(platform.database, run_id, task, name, position)
+
+
+def _endpoint(platform: Platform, answer: Callable[[ArtifactRow], Response]) -> Callable[[Request], Any]:
+    async def serve(request: Request) -> Response:
         refuse_other_sites(request)
-        access.require(request, Role.VIEWER)
-        run_id = queries.find(platform.database, request.path_params["run"])["id"]
         asked = request.query_params
-        row = platform.database.one(
-            "SELECT uri, type FROM artifact WHERE run_id = ? AND path = ? AND name = ? AND position = ?",
-            (run_id, asked.get("task", ""), asked.get("name", ""), asked.get("position", "0")),
-        )
-        file = Path(row["uri"]) if row else None
-        if row is None or file is None or not file.is_absolute() or not file.is_file():
-            raise NotFoundError("no such artifact is on this machine", where=f"run {run_id}", remedy="Look at the run.")
-        headers = {"content-security-policy": SANDBOX, "x-content-type-options": "nosniff", "cache-control": "no-store"}
-        if asked.get("download") == "true":
-            return FileResponse(file, media_type="application/octet-stream", filename=file.name, headers=headers)
-        return FileResponse(file, media_type=_media_type(str(row["type"]), file), headers=headers)
+        position = asked.get("position", "0")
+        if not position.isdecimal() or len(position) > 9:
+            raise UsageError("must be a whole number", where="position", remedy="As in: ?position=0")
 
-    return [Route("/runs/{run}/artifact", answer)]
+        def made() -> Response:
+            row = _named(
+                platform, request.path_params["run"], asked.get("task", ""), asked.get("name", ""), int(position)
+            )
+            return answer(row)
+
+        return await run_in_threadpool(made)
+
+    return serve
 
 
-def _media_type(kind: str, file: Path) -> str:
-    if kind.endswith("HTML"):
-        return "text/html; charset=utf-8"
+def _content(row: ArtifactRow) -> Path:
+    file = row.file
+    if file is None or not file.is_file():
+        raise NotFoundError(f"the content of {row.name} is not a file on this machine", where=f"task {row.path}")
+    return file
+
+
+def _download(row: ArtifactRow) -> Response:
+    file = _content(row)
+    name = f"{row.run_id[:12]}-{row.path.replace('/', '.')}-{row.name}{file.suffix}"
+    return FileResponse(file, filename=name, media_type="application/octet-stream", headers=_GUARDED)
+
+
+def _page(row: ArtifactRow) -> Response:
+    file = _content(row)
+    if _kind(row, file) != "page":
+        raise NotFoundError(f"{row.name} is no page", where=f"task {row.path}")
+    headers = {**_GUARDED, "content-security-policy": _SANDBOX}
+    return FileResponse(file, media_type="text/html; charset=utf-8", headers=headers)
+
+
+def _image(row: ArtifactRow) -> Response:
+    file = _content(row)
     with file.open("rb") as stream:
-        start = stream.read(4)
-    found = next((name for magic, name in _IMAGES.items() if start.startswith(magic)), "")
-    return found or "text/plain; charset=utf-8"
+        start = stream.read(16)
+    kind = next((kind for sign, kind in _IMAGES if start.startswith(sign)), None)
+    if kind is None:
+        raise NotFoundError(f"{row.name} is no picture", where=f"task {row.path}")
+    return FileResponse(file, media_type=kind, headers={**_GUARDED, "content-security-policy": _SANDBOX})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from functools import cached_property
@@ -39,7 +41,7 @@ class Renderer:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         made.filters.update(
-            count=count, data=_data, figure=figure, lasting=lasting, moment=_moment, pretty=_pretty,
+            count=count, data=_data, figure=figure, graph=_graph, lasting=lasting, moment=_moment, pretty=_pretty,
             seconds_between=seconds_between, short=lambda text: str(text)[:12],
             path=lambda text: quote(str(text), safe="@:"), query=lambda text: quote(str(text), safe=""),
         )  # fmt: skip
@@ -125,6 +127,42 @@ def _data(value: Any) -> Any:
     from markupsafe import Markup
 
     told = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return Markup(json_text(told).replace("<", "\\u003c"))
+
+
+# Of a loop, so many iterations are drawn beside those that are unfolded or failed; the table has them all.
+_MOST_DRAWN = 8
+_SIGNS = {
+    "SUCCEEDED": ("good", "✓"), "FAILED": ("bad", "✕"), "RUNNING": ("busy", "●"), "PAUSED": ("wait", "‖"),
+}  # fmt: skip
+
+
+def _graph(lines: Iterable[Any]) -> Any:
+    """The lines of a run's page as the script that lays them out takes them: JSON that is safe inside an element."""
+    from markupsafe import Markup
+
+    told, listed, left_out = [], Counter[str](), set[str]()
+    for line in lines:
+        node = line.node
+        if node.kind == "iteration" and not node.opened and not line.selected and node.state != "FAILED":
+            listed[node.parent] += 1
+            if listed[node.parent] > _MOST_DRAWN:
+                left_out.add(node.parent)
+                continue
+        kind, sign = _SIGNS.get(node.state, ("idle", "○"))
+        note = f"{node.total} ×, {node.done} done" if node.kind == "loop" else ""
+        if node.kind != "loop" and line.toggle:
+            note = f"{node.done} of {node.total} done"
+        told.append(
+            {
+                "path": node.path, "parent": node.parent, "name": node.name, "state": node.state.lower(), "kind": kind,
+                "sign": sign, "note": note or ("reused" if node.cached else ""), "needs": node.needs,
+                "href": line.href, "selected": line.selected,
+            }
+        )  # fmt: skip
+    for one in told:
+        if one["path"] in left_out:
+            one["name"] += f", {one['note'].partition(',')[0]} (some)"
     return Markup(json_text(told).replace("<", "\\u003c"))
 
 

@@ -1,388 +1,338 @@
-"""Runs: the list, a run with its graph and timeline, a task with its log and artifacts, two runs side by side."""
+"""Runs: the list, one run with its graph and tasks, two runs side by side, and what a person does with a run."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from headrace.clock import rfc3339
+from headrace.contracts.pipeline_spec import values
 from headrace.errors import UsageError
 from headrace.governance import approvals
-from headrace.governance.rbac import Role
 from headrace.project.wiring import Platform
-from headrace.runs import queries, transitions
-from headrace.runs.graph import Node, folded, graph
-from headrace.runs.packages import spec_json
-from headrace.runs.rerun import rerun
-from headrace.server.console import artifacts, forms
+from headrace.runs import browse, comparison, inspection, paths, queries, transitions, tree
+from headrace.runs.browse import Wanted
+from headrace.runs.model import FINAL, State
+from headrace.runs.rerun import goes_on_from, rerun
+from headrace.server.console import artifacts
 from headrace.server.console.actions import Action, Done, Submission
-from headrace.server.console.artifacts import Shown
-from headrace.server.console.forms import Field
 from headrace.server.console.pages import Page
 from headrace.server.operations import TEXT
 from headrace.server.requests import Call
 
 PER_PAGE = 50
 STATES = ("PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED")
-FINAL = ("SUCCEEDED", "FAILED", "CANCELED")
-MOST_BARS = 200
-MOST_EXECUTIONS = 500
-_LOG_BYTES = 48 * 1024
+_MOST_FAILURES = 3
+_PREFIX = "p."
 
 
 @dataclass(frozen=True)
 class RunsPage:
-    """`older`: the run to ask for the next page with; "" on the last."""
+    """`more`: the address of the next page; "" on the last."""
 
-    runs: list[Mapping[str, Any]]
+    runs: list[dict[str, Any]]
     state: str
     pipeline: str
     text: str
+    states: list[str]
     pipelines: list[str]
-    older: str
-
-
-@dataclass(frozen=True)
-class Bar:
-    """An execution on the timeline: where it begins and how long it is, in thousandths of the run."""
-
-    at: float
-    wide: float
-    state: str
-    cached: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """A task of the document, or a group: its executions together. Seconds of the first start to the last end."""
-
-    id: str
-    label: str
-    kind: str
-    depth: int
-    state: str
-    states: Mapping[str, int]
-    cached: int
-    count: int
-    seconds: float | None
-    bars: list[Bar]
-
-
-@dataclass(frozen=True)
-class RunPage:
-    """`run`: as the API gives it, without its tasks; `graph`: the root of its graph."""
-
-    run: Mapping[str, Any]
-    seconds: float | None
-    rows: list[Row]
-    graph: Node
-    gates: list[Mapping[str, Any]]
-    inputs: list[Field]
-    failed: list[Mapping[str, Any]]
-    mlflow: str
-
-
-@dataclass(frozen=True)
-class Execution:
-    """One execution of a task, for the list of a loop's."""
-
-    path: str
-    state: str
-    cached: bool
-    attempts: int
-    seconds: float | None
-    message: str
-
-
-@dataclass(frozen=True)
-class TaskPage:
-    """`path` names one execution, or (in a loop) the task whose `executions` are listed; `total` of them there are."""
-
-    run_id: str
-    run_name: str
-    path: str
-    task: Mapping[str, Any] | None
-    executions: list[Execution]
-    total: int
-    attempts: list[Mapping[str, Any]]
-    artifacts: list[Shown]
-    cache: str
-    log: str
-    log_cut: bool
-    gate: str
-
-
-@dataclass(frozen=True)
-class Side:
-    """A value of the one run and of the other."""
-
-    name: str
-    a: Any
-    b: Any
-    same: bool
+    paged: bool
+    more: str
 
 
 @dataclass(frozen=True)
 class ComparePage:
-    """Two runs: what was given, measured, took how long, and made."""
+    """Two runs side by side; each row says whether it is the same in both."""
 
-    a: Mapping[str, Any]
-    b: Mapping[str, Any]
-    parameters: list[Side]
-    metrics: list[Side]
-    seconds: list[Side]
-    digests: list[Side]
+    comparison: comparison.Comparison
 
 
-class Runs:
-    """The data of the pages and what their forms do."""
+@dataclass(frozen=True)
+class Line:
+    """A node of the tree with its links, and its bar from `x` over `width`, in thousandths of the run's time."""
 
-    def __init__(self, platform: Platform) -> None:
-        self.platform = platform
-        self.database = platform.database
+    node: tree.Node
+    href: str
+    toggle: str
+    selected: bool
+    started: str
+    took: float | None
+    x: float | None
+    width: float | None
 
-    def listed(self, call: Call) -> RunsPage:
-        state, pipeline, text = call.query.text("state"), call.query.text("pipeline"), call.query.text("text")
-        if state and state not in STATES:
-            raise UsageError(f"{state} is no state", where="state", remedy=f"One of {', '.join(STATES)}.")
-        found = queries.search_runs(
-            self.database, state=state, pipeline=pipeline, text=text, before=call.query.text("before"),
-            limit=PER_PAGE + 1,
-        )  # fmt: skip
-        return RunsPage(
-            runs=list(found[:PER_PAGE]), state=state, pipeline=pipeline, text=text,
-            pipelines=queries.pipelines_run(self.database),
-            older=found[PER_PAGE - 1]["run_id"] if len(found) > PER_PAGE else "",
-        )  # fmt: skip
 
-    def shown(self, call: Call) -> RunPage:
-        row = queries.find(self.database, call.path["run"])
-        tasks = self.database.query(
-            "SELECT path, state, cached, started_at, finished_at, message FROM task WHERE run_id = ?"
-            " ORDER BY created_at, path", (row["id"],),
-        )  # fmt: skip
-        spec = spec_json(row["document"])
-        root = graph(spec, [dict(task) for task in tasks])
-        now = self.platform.clock.now()
-        begun, ended = row["started_at"] or row["created_at"], row["finished_at"] or now
-        bars = _bars(tasks, begun, ended)
-        waiting = [
-            gate for gate in approvals.gates(self.database, "waiting") if gate.subject.startswith(f"run/{row['id']}/")
-        ]
-        definitions = spec.get("pipeline_spec", spec).get("root", {}).get("inputDefinitions", {}).get("parameters", {})
-        outcome = json.loads(row["plugins_output"] or "{}")
-        return RunPage(
-            run=queries.run_row_json(row),
-            seconds=row["finished_at"] - begun if row["finished_at"] else None,
-            rows=[_row(depth, node, *bars.get(node.id, ([], None))) for depth, node in root.walk()],
-            graph=root,
-            gates=[gate.to_dict() for gate in waiting],
-            inputs=forms.fields(definitions, json.loads(row["parameters"])),
-            failed=[{"task": task["path"], "message": task["message"]} for task in tasks if task["state"] == "FAILED"],
-            mlflow=str(outcome.get("mlflow", {}).get("entries", {}).get("run_url", {}).get("value", "")),
-        )  # fmt: skip
+@dataclass(frozen=True)
+class Failure:
+    """A task that failed: what it said, and the last lines that it printed."""
 
-    def task(self, call: Call) -> TaskPage:
-        row = queries.find(self.database, call.path["run"])
-        path = call.query.text("path")
-        found = self.database.query("SELECT * FROM task WHERE run_id = ? ORDER BY created_at, path", (row["id"],))
-        exact = next((dict(task) for task in found if task["path"] == path), None)
-        inside = [task for task in found if _within(folded(task["path"]), path)] if exact is None else []
-        if exact is None and len(inside) == 1:
-            exact = dict(inside[0])
-        if exact is None and not inside:
-            queries.require_task(self.database, row["id"], path)
-        known = exact["path"] if exact else path
-        log, cut = self._log(row["id"], known) if exact else ("", False)
-        gate = approvals.gate_of(self.database, f"run/{row['id']}/task/{known}") if exact else None
-        return TaskPage(
-            run_id=row["id"], run_name=row["name"], path=known,
-            task=queries.task_row_json(exact) if exact else None,
-            executions=[] if exact else [_execution(dict(task)) for task in inside[:MOST_EXECUTIONS]],
-            total=len(inside),
-            attempts=self._attempts(row["id"], known) if exact else [],
-            artifacts=artifacts.of_task(self.database, row["id"], known) if exact else [],
-            cache=self._cache(row, exact) if exact else "",
-            log=log, log_cut=cut, gate=gate.id if gate else "",
-        )  # fmt: skip
+    path: str
+    href: str
+    message: str
+    lines: str
 
-    def _attempts(self, run_id: str, path: str) -> list[Mapping[str, Any]]:
-        rows = self.database.query(
-            "SELECT number, state, message, started_at, finished_at FROM attempt WHERE run_id = ? AND path = ?"
-            " ORDER BY number", (run_id, path),
-        )  # fmt: skip
-        return [
-            {
-                "number": one["number"], "state": one["state"], "message": one["message"],
-                "started_at": rfc3339(one["started_at"]),
-                "seconds": one["finished_at"] - one["started_at"] if one["finished_at"] else None,
-            }
-            for one in rows
-        ]  # fmt: skip
 
-    def _log(self, run_id: str, path: str) -> tuple[str, bool]:
-        """The end of the newest attempt's log, and whether there is more before it."""
-        tried = queries.attempts(self.database, self.platform.home, run_id, path, missing_ok=True)
-        files = [file for one, _, file in tried if one == path and file.exists()]
-        if not files:
-            return "", False
-        size = files[-1].stat().st_size
-        with files[-1].open("rb") as stream:
-            stream.seek(max(0, size - _LOG_BYTES))
-            return stream.read(_LOG_BYTES).decode("utf-8", "replace"), size > _LOG_BYTES
+@dataclass(frozen=True)
+class Gate:
+    """A gate of the run that waits for a person."""
 
-    def _cache(self, run: Mapping[str, Any], task: Mapping[str, Any]) -> str:
-        """Why the task was, or was not, taken from the cache."""
-        if task["cached"]:
-            source = self.database.one(
-                "SELECT run_id FROM task WHERE cache_key = ? AND state = 'SUCCEEDED' AND cached = 0"
-                " AND run_id != ? ORDER BY finished_at DESC LIMIT 1", (task["cache_key"], run["id"]),
-            )  # fmt: skip
-            return f"taken from run {source['run_id']}" if source else "taken from an earlier run"
-        if task["attempt"] == 0:
-            return "there was nothing to run"
-        if not run["caching"]:
-            return "ran: the run was started with caching off"
-        if not task["cache_key"]:
-            return "ran: caching is off for this task"
-        return "ran: nothing had succeeded with the same code, image, parameters and contents of inputs"
+    id: str
+    question: str
 
-    def compared(self, call: Call) -> ComparePage:
-        rows = [queries.find(self.database, call.query.text(name)) for name in ("a", "b")]
-        runs = [queries.run_row_json(row) for row in rows]
-        parameters = [json.loads(row["parameters"]) for row in rows]
-        made = [self._made(row["id"]) for row in rows]
-        return ComparePage(
-            a=runs[0], b=runs[1], parameters=_sides(*parameters), metrics=_sides(made[0][0], made[1][0]),
-            seconds=_sides(self._took(rows[0]["id"]), self._took(rows[1]["id"])),
-            digests=_sides(made[0][1], made[1][1]),
-        )  # fmt: skip
 
-    def _made(self, run_id: str) -> tuple[dict[str, Any], dict[str, str]]:
-        metrics: dict[str, Any] = {}
-        digests: dict[str, str] = {}
-        for one in self.database.query("SELECT * FROM artifact WHERE run_id = ? ORDER BY path, name", (run_id,)):
-            name = f"{one['path']}: {one['name']}"
-            if one["type"].endswith("Metrics"):
-                told = json.loads(one["metadata"])
-                metrics |= {f"{name}: {key}": value for key, value in told.items() if isinstance(value, int | float)}
-            elif one["digest"]:
-                digests[name] = one["digest"]
-        return metrics, digests
+@dataclass(frozen=True)
+class Field:
+    """A parameter in the form for another run: its value as text, and what may be chosen ([] for anything)."""
 
-    def _took(self, run_id: str) -> dict[str, float]:
-        rows = self.database.query(
-            "SELECT path, finished_at - started_at AS took FROM task WHERE run_id = ? AND finished_at IS NOT NULL"
-            " AND started_at IS NOT NULL AND cached = 0 ORDER BY path", (run_id,),
-        )  # fmt: skip
-        return {row["path"]: row["took"] for row in rows}
+    name: str
+    type: str
+    value: str
+    choices: list[str]
 
-    def cancel(self, sent: Submission) -> Done:
-        run_id = self._id(sent)
-        transitions.request_cancel(
-            self.database, run_id, actor=sent.who.name, reason=sent.reason, at=self.platform.clock.now()
-        )
-        return Done(f"/runs/{run_id}", "The run is being stopped.")
 
-    def retry(self, sent: Submission) -> Done:
-        run_id = self._id(sent)
-        again = transitions.retry_run(
-            self.database, run_id, actor=sent.who.name, reason=sent.reason, at=self.platform.clock.now()
-        )
-        return Done(f"/runs/{run_id}", f"Tried again: {', '.join(again)}.")
+@dataclass(frozen=True)
+class RunPage:
+    """`seconds`: how long the bars' line is. `previous`: the run that this one goes on from; "" for none."""
 
-    def again(self, sent: Submission) -> Done:
-        """Run again: from what failed, from a chosen task, or all of it; with other parameters."""
-        row = queries.find(self.database, sent.path["run"])
-        spec = spec_json(row["document"])
-        root = spec.get("pipeline_spec", spec).get("root", {})
-        before = json.loads(row["parameters"])
-        asked = forms.fields(root.get("inputDefinitions", {}).get("parameters", {}), before)
-        given = forms.read(asked, sent.fields)
-        begin = [one for one in [sent.fields.get("from", "")] if one]
-        if begin == ["*"]:
-            begin = list(root.get("dag", {}).get("tasks", {}))
-            known = self.database.query("SELECT path FROM task WHERE run_id = ?", (row["id"],))
-            begin = [name for name in begin if any(_within(task["path"], name) for task in known)]
-        run_id = rerun(
-            self.database, self.platform.home, row["id"], actor=sent.who.name, at=self.platform.clock.now(),
-            begin=begin, reason=sent.reason,
-            parameters={name: value for name, value in given.items() if value != before.get(name)},
-        )  # fmt: skip
-        self.platform.mlflow_runs.begin(run_id)
-        return Done(f"/runs/{run_id}", f"A new run goes on from {row['id']}.")
-
-    def _id(self, sent: Submission) -> str:
-        return str(queries.find(self.database, sent.path["run"])["id"])
+    run: dict[str, Any]
+    took: float | None
+    seconds: float
+    lines: list[Line]
+    counts: dict[str, int]
+    gates: list[Gate]
+    failures: list[Failure]
+    fields: list[Field]
+    begin: list[str]
+    task: inspection.TaskView | None
+    views: list[artifacts.View]
+    opened: str
+    previous: str
+    mlflow: str
+    pipeline_id: str
+    version_id: str
+    final: bool
+    can_cancel: bool
+    can_retry: bool
 
 
 def pages(platform: Platform) -> list[Page]:
-    """The pages below /runs."""
-    runs = Runs(platform)
-    asked = {"state": TEXT, "pipeline": TEXT, "text": TEXT, "before": TEXT}
+    """/runs, /runs/compare and /runs/{run}."""
+    shown = _Runs(platform)
+    listing = {"state": TEXT, "pipeline": TEXT, "text": TEXT, "before": TEXT}
     return [
-        Page("/runs", "runs.html", runs.listed, asked, live=True),
-        Page("/runs/compare", "compare.html", runs.compared, {"a": TEXT, "b": TEXT}),
-        Page("/runs/{run}/task", "task.html", runs.task, {"path": TEXT}, live=True),
-        Page("/runs/{run}", "run.html", runs.shown, live=True),
+        Page("/runs", "runs.html", shown.listing, listing, live=True),
+        Page("/runs/compare", "compare.html", shown.compare, {"a": TEXT, "b": TEXT}),
+        Page("/runs/{run}", "run.html", shown.one, {"task": TEXT, "open": TEXT}, live=True),
     ]
 
 
 def actions(platform: Platform) -> list[Action]:
-    """What can be done with a run."""
-    runs = Runs(platform)
+    """Cancel, retry, and run again."""
+    acts = _Acts(platform)
     return [
-        Action("/runs/{run}/cancel", runs.cancel, (Role.OPERATOR,)),
-        Action("/runs/{run}/retry", runs.retry, (Role.OPERATOR,)),
-        Action("/runs/{run}/again", runs.again, (Role.OPERATOR,)),
+        Action("/runs/{run}/cancel", acts.cancel),
+        Action("/runs/{run}/retry", acts.retry),
+        Action("/runs/{run}/rerun", acts.rerun),
     ]
 
 
-def task_address(run_id: str, path: str) -> str:
-    """Where a task is shown."""
-    return f"/runs/{run_id}/task?path={quote(path, safe='')}"
+class _Runs:
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.database = platform.database
+
+    def listing(self, call: Call) -> RunsPage:
+        query = call.query
+        wanted = Wanted(query.text("state"), query.text("pipeline"), query.text("text").strip(), query.text("before"))
+        if wanted.state and wanted.state not in STATES:
+            raise UsageError(f"{wanted.state} is no state", where="state", remedy=f"States: {', '.join(STATES)}.")
+        found = browse.newest(self.database, wanted, limit=PER_PAGE)
+        following = {"state": wanted.state, "pipeline": wanted.pipeline, "text": wanted.text, "before": found.older}
+        kept = {name: value for name, value in following.items() if value}
+        return RunsPage(
+            runs=[{**run, "took": _took(run)} for run in found.runs],
+            state=wanted.state, pipeline=wanted.pipeline, text=wanted.text, states=list(STATES),
+            pipelines=browse.pipelines(self.database), paged=bool(wanted.before),
+            more=f"/runs?{urlencode(kept)}" if found.older else "",
+        )  # fmt: skip
+
+    def compare(self, call: Call) -> ComparePage:
+        a, b = call.query.text("a"), call.query.text("b")
+        if not a or not b:
+            raise UsageError("two runs are compared", where="a, b", remedy="Tick two runs in the list of runs.")
+        return ComparePage(comparison.compare(self.database, a, b))
+
+    def one(self, call: Call) -> RunPage:
+        row = queries.find(self.database, call.path["run"])
+        run, path = queries.run_row_json(row), call.query.text("task")
+        opened = {part for part in call.query.text("open").split(",") if part} | set(paths.groups(path))
+        nodes = tree.tree(self.database, row, opened)
+        task = inspection.task(self.database, row, path) if path else None
+        began = min((node.started_at for node in nodes if node.started_at is not None), default=row["created_at"])
+        end = row["finished_at"] or self.platform.clock.now()
+        links = _Links(row["id"], frozenset(opened), path)
+        return RunPage(
+            run=run, took=_took(run), seconds=max(end - began, 0.001),
+            lines=[_line(node, links, began, end) for node in nodes],
+            counts=self._counts(row["id"]), gates=self._gates(row), failures=self._failures(row, links),
+            fields=_fields(row), begin=[node.path for node in nodes if node.started_at is not None], task=task,
+            views=[artifacts.view(one) for one in task.artifacts] if task else [],
+            opened=",".join(sorted(opened)), previous=goes_on_from(self.database, row["id"]), mlflow=_mlflow(row),
+            pipeline_id=row["pipeline_id"], version_id=row["pipeline_version_id"],
+            final=State(row["state"]) in FINAL, can_cancel=row["state"] in ("PENDING", "RUNNING", "PAUSED"),
+            can_retry=row["state"] in ("FAILED", "CANCELED"),
+        )  # fmt: skip
+
+    def _counts(self, run_id: str) -> dict[str, int]:
+        rows = self.database.query(
+            "SELECT state, count(*) AS n FROM task WHERE run_id = ? GROUP BY state ORDER BY state", (run_id,)
+        )
+        return {str(row["state"]): int(row["n"]) for row in rows}
+
+    def _gates(self, row: Mapping[str, Any]) -> list[Gate]:
+        if row["state"] in (State.SUCCEEDED, State.FAILED, State.CANCELED):
+            return []
+        waiting = approvals.gates(self.database, "waiting")
+        return [Gate(gate.id, gate.question) for gate in waiting if gate.subject.startswith(f"run/{row['id']}/")]
+
+    def _failures(self, row: Mapping[str, Any], links: _Links) -> list[Failure]:
+        failed = self.database.query(
+            "SELECT path, message FROM task WHERE run_id = ? AND state = 'FAILED' ORDER BY finished_at LIMIT ?",
+            (row["id"], _MOST_FAILURES),
+        )
+        home = self.platform.home
+        return [
+            Failure(
+                one["path"], links.task(one["path"]), one["message"],
+                inspection.last_lines(self.database, home, row["id"], one["path"]),
+            )
+            for one in failed
+        ]  # fmt: skip
 
 
-def _bars(tasks: Sequence[Any], begun: float, ended: float) -> dict[str, tuple[list[Bar], float | None]]:
-    """By folded paths: the bars of the executions, and the seconds from the first start to the last end."""
-    span = max(ended - begun, 0.001)
-    found: dict[str, tuple[list[Bar], float, float | None]] = {}
-    for task in tasks:
-        if task["started_at"] is None:
+class _Acts:
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.database = platform.database
+
+    def cancel(self, sent: Submission) -> Done:
+        run_id = self._run(sent)
+        transitions.request_cancel(self.database, run_id, actor=sent.who.name, reason=sent.reason, at=self._now())
+        return Done(f"/runs/{run_id}", "The run is being canceled.")
+
+    def retry(self, sent: Submission) -> Done:
+        run_id = self._run(sent)
+        tried = transitions.retry_run(
+            self.database, run_id, actor=sent.who.name, reason=sent.reason, at=self._now()
+        )  # fmt: skip
+        what = f"{len(tried)} {'task' if len(tried) == 1 else 'tasks'}"
+        return Done(f"/runs/{run_id}", f"Trying {what} again, and what comes after; what succeeded stays.")
+
+    def rerun(self, sent: Submission) -> Done:
+        row = queries.find(self.database, sent.path["run"])
+        begin = [sent.fields["begin"]] if sent.fields.get("begin") else []
+        if sent.fields.get("anew"):
+            known = self.database.query("SELECT DISTINCT path FROM task WHERE run_id = ?", (row["id"],))
+            begin = sorted({str(one["path"]).partition("/")[0] for one in known})
+        run_id = rerun(
+            self.database, self.platform.home, row["id"], actor=sent.who.name, at=self._now(), begin=begin,
+            parameters=_changed(row, sent.fields), reason=sent.reason,
+        )  # fmt: skip
+        self.platform.mlflow_runs.begin(run_id)
+        return Done(f"/runs/{run_id}", f"This run goes on from {row['id']}.")
+
+    def _run(self, sent: Submission) -> str:
+        return str(queries.find(self.database, sent.path["run"])["id"])
+
+    def _now(self) -> float:
+        return self.platform.clock.now()
+
+
+@dataclass(frozen=True)
+class _Links:
+    """Addresses on a run's page: what is unfolded stays so."""
+
+    run_id: str
+    opened: frozenset[str]
+    selected: str
+
+    def task(self, path: str) -> str:
+        return f"{self._to(self.opened, path)}#selected"
+
+    def toggle(self, path: str) -> str:
+        inside = {one for one in self.opened if one == path or one.startswith(f"{path}/")}
+        opened = self.opened - inside if path in self.opened else self.opened | {path}
+        # A task that is shown keeps its groups unfolded, so it goes with them.
+        selected = "" if path in self.opened and self.selected.startswith(f"{path}/") else self.selected
+        return self._to(opened, selected)
+
+    def _to(self, opened: frozenset[str] | set[str], task: str) -> str:
+        asked = {"task": task, "open": ",".join(sorted(opened))}
+        text = urlencode({name: value for name, value in asked.items() if value}, safe="/,")
+        return f"/runs/{quote(self.run_id)}?{text}" if text else f"/runs/{quote(self.run_id)}"
+
+
+def _line(node: tree.Node, links: _Links, began: float, end: float) -> Line:
+    is_group = node.kind in (tree.GROUP, tree.LOOP) or node.total > 0
+    ended = node.finished_at if node.finished_at is not None else end
+    x = width = None
+    if node.started_at is not None:
+        scale = 1000 / max(end - began, 0.001)
+        x = round(min(max((node.started_at - began) * scale, 0), 996), 1)
+        width = round(max(min((ended - node.started_at) * scale, 1000 - x), 4), 1)
+    return Line(
+        node=node, href=links.toggle(node.path) if is_group else links.task(node.path),
+        toggle=links.toggle(node.path) if is_group else "", selected=node.path == links.selected,
+        started=rfc3339(node.started_at) if node.started_at is not None else "",
+        took=None if node.started_at is None or node.finished_at is None else node.finished_at - node.started_at,
+        x=x, width=width,
+    )  # fmt: skip
+
+
+def _fields(row: Mapping[str, Any]) -> list[Field]:
+    document, given = tree.document_of(row), json.loads(row["parameters"])
+    return [
+        Field(
+            name, values.type_name(definition.parameter_type), values.to_text(given[name]) if name in given else "",
+            ["true", "false"] if definition.parameter_type == values.BOOLEAN else _literals(definition),
+        )
+        for name, definition in sorted(document.spec.root.input_definitions.parameters.items())
+    ]  # fmt: skip
+
+
+def _literals(definition: Any) -> list[str]:
+    if "literals" not in definition.DESCRIPTOR.fields_by_name:
+        return []
+    kind = definition.parameter_type
+    return [values.to_text(values.from_message(one, kind)) for one in definition.literals]
+
+
+def _changed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """The parameters of the form that differ from the run's. Raises UsageError: one is of the wrong type."""
+    wanted = tree.document_of(row).spec.root.input_definitions.parameters
+    given, found = json.loads(row["parameters"]), dict[str, Any]()
+    for name, text in fields.items():
+        known = name.removeprefix(_PREFIX)
+        if not name.startswith(_PREFIX) or known not in wanted:
             continue
-        key = folded(task["path"])
-        until = task["finished_at"] or ended
-        bars, first, last = found.get(key, ([], task["started_at"], 0.0))
-        if len(bars) < MOST_BARS:
-            at = 1000 * (task["started_at"] - begun) / span
-            wide = max(1000 * (until - task["started_at"]) / span, 2.0)
-            bars.append(Bar(round(at, 1), round(wide, 1), task["state"], bool(task["cached"])))
-        moving = last is None or task["finished_at"] is None
-        found[key] = (bars, min(first, task["started_at"]), None if moving else max(last or 0.0, until))
-    return {key: (bars, None if last is None else last - first) for key, (bars, first, last) in found.items()}
+        before = values.to_text(given[known]) if known in given else ""
+        # A browser sends the lines of a text with CR LF.
+        if text.replace("\r\n", "\n") != before.replace("\r\n", "\n"):
+            found[known] = values.checked(text, wanted[known].parameter_type, known)
+    return found
 
 
-def _row(depth: int, node: Node, bars: list[Bar], seconds: float | None) -> Row:
-    return Row(
-        node.id, node.label, node.kind, depth, node.state, node.states, node.cached, sum(node.states.values()), seconds,
-        bars,
-    )  # fmt: skip
+def _took(run: Mapping[str, Any]) -> float | None:
+    if not run["started_at"] or not run["finished_at"]:
+        return None
+    return (datetime.fromisoformat(run["finished_at"]) - datetime.fromisoformat(run["started_at"])).total_seconds()
 
 
-def _execution(task: Mapping[str, Any]) -> Execution:
-    ended = task["finished_at"] is not None and task["started_at"] is not None
-    return Execution(
-        task["path"], task["state"], bool(task["cached"]), task["attempt"],
-        task["finished_at"] - task["started_at"] if ended else None, task["message"],
-    )  # fmt: skip
-
-
-def _within(path: str, group: str) -> bool:
-    return path == group or path.startswith(f"{group}/")
-
-
-def _sides(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Side]:
-    return [Side(name, a.get(name), b.get(name), a.get(name) == b.get(name)) for name in sorted({*a, *b})]
+def _mlflow(row: Mapping[str, Any]) -> str:
+    told = json.loads(row["plugins_output"]).get("mlflow", {})
+    address = told.get("entries", told).get("run_url", {})
+    value = str(address.get("value", "")) if isinstance(address, dict) else ""
+    return value if value.startswith(("http://", "https://")) else ""

@@ -2,7 +2,6 @@
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
-const SIGNS = { SUCCEEDED: "✓", FAILED: "✕", RUNNING: "●", PAUSED: "‖", PENDING: "○", CANCELED: "○" };
 const opened = new Set();
 const HIGH = 34, HEAD = 26, PAD = 12;
 
@@ -25,8 +24,7 @@ headrace.part("graph", (element) => {
 function draw(element, root) {
   const picture = arrange(root);
   const svg = make("svg", { width: picture.width, height: picture.height, viewBox: `0 0 ${picture.width} ${picture.height}` });
-  const run = element.dataset.run;
-  paint(svg, picture, run, () => draw(element, root));
+  paint(svg, picture, () => draw(element, root));
   element.replaceChildren(svg);
 }
 
@@ -37,7 +35,7 @@ function arrange(group) {
   graph.setDefaultEdgeLabel(() => ({}));
   for (const node of group.nodes) {
     const inner = node.nodes.length && opened.has(node.id) ? arrange(node) : null;
-    const text = label(node);
+    const text = node.label;
     const width = Math.max(inner ? inner.width : 0, (node.nodes.length ? 74 : 46) + 6.9 * text.length);
     graph.setNode(node.id, { node, inner, text, width, height: inner ? inner.height + HEAD : HIGH });
   }
@@ -48,14 +46,7 @@ function arrange(group) {
     nodes: graph.nodes().map((id) => graph.node(id)), edges: graph.edges().map((edge) => graph.edge(edge).points) };
 }
 
-function label(node) {
-  const total = Object.values(node.states).reduce((sum, n) => sum + n, 0);
-  if (!node.nodes.length) return node.label + (total > 1 ? ` ${node.states.SUCCEEDED || 0}/${total}` : "");
-  const done = node.states.SUCCEEDED || 0;
-  return node.label + (total ? ` ${done}/${total}` : "");
-}
-
-function paint(parent, picture, run, again) {
+function paint(parent, picture, again) {
   for (const points of picture.edges) {
     parent.append(make("polyline", { class: "edge", points: points.map((p) => `${p.x},${p.y}`).join(" ") }));
     const [from, to] = points.slice(-2);
@@ -66,11 +57,9 @@ function paint(parent, picture, run, again) {
     const { node, inner, text, width, height } = place;
     const x = place.x - width / 2, y = place.y - height / 2;
     const isGroup = node.nodes.length > 0;
-    const box = make(isGroup || !run || !node.state ? "g" : "a", { class: `node ${node.kind} ${(node.state || "idle").toLowerCase()}`, transform: `translate(${x} ${y})` });
-    if (box.tagName === "a") box.setAttribute("href", `/runs/${run}/task?path=${encodeURIComponent(node.id)}`);
+    const box = make("g", { class: `node ${node.kind}`, transform: `translate(${x} ${y})` });
     box.append(make("rect", { width, height, rx: isGroup ? 8 : 5 }));
-    const sign = SIGNS[node.state] || "";
-    box.append(words(10, isGroup && inner ? 18 : HIGH / 2 + 4.5, `${sign ? sign + " " : ""}${text}`));
+    box.append(words(10, isGroup && inner ? 18 : HIGH / 2 + 4.5, text));
     if (isGroup) {
       const isOpen = Boolean(inner);
       const button = make("g", { class: "fold", role: "button", tabindex: "0", "aria-label": `${isOpen ? "fold" : "unfold"} ${node.label}`, "aria-expanded": String(isOpen) });
@@ -82,7 +71,7 @@ function paint(parent, picture, run, again) {
     }
     if (inner) {
       const inside = make("g", { transform: `translate(${(width - inner.width) / 2} ${HEAD})` });
-      paint(inside, inner, run, again);
+      paint(inside, inner, again);
       box.append(inside);
     }
     parent.append(box);
