@@ -32,6 +32,22 @@ def test_the_stored_windows_give_every_verdict_again(stage, judged):
     assert all(one["same"] for one in found)
 
 
+def test_sums_that_are_kept_and_sums_that_are_made_anew_are_the_same_to_the_last_bit(stage):
+    rollout = stage.canary()
+    for i in range(40):
+        stage.window((137 + i, i % 3), (911 + i, 2 + i % 5))
+    kept = stage.controller.summed.of(stage.row(rollout))
+    stage.revive()
+    anew = stage.controller.summed.of(stage.row(rollout))
+    assert kept is not anew
+    assert (kept["errors"].canary_part, kept["errors"].stable_part) == (
+        anew["errors"].canary_part, anew["errors"].stable_part,
+    )  # fmt: skip
+    assert kept["errors"].spread.tobytes() == anew["errors"].spread.tobytes()
+    assert kept["errors"].canary_n == stage.totals(rollout).canary[0] > 0
+    assert all(one["same"] for one in verify(stage.database, rollout))
+
+
 def test_a_failed_verdict_is_given_again(stage):
     rollout = stage.canary()
     stage.window(**BAD)

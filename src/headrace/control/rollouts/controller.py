@@ -19,6 +19,8 @@ from headrace.control.rollouts.measurements import Measurer
 from headrace.control.rollouts.ports import Evidence, Servers, Traffic
 from headrace.control.rollouts.routing import routes
 from headrace.control.rollouts.rows import RolloutRow, Service
+from headrace.control.rollouts.summed import Summed
+from headrace.quality.analysis.evidence import Evidence as Summary
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
 
@@ -47,6 +49,7 @@ class RolloutController:
         self.evidence = evidence
         self.measurer = Measurer(database, query)
         self.by_user = ByUser(database)
+        self.summed = Summed(database)
         self._due = 0.0
         self._standing: list[tuple[object, ...]] = []
 
@@ -94,6 +97,7 @@ class RolloutController:
         if any(put_back):
             return 0.0
         self.measurer.forget(active)
+        self.summed.forget(active)
         self._stop_unneeded(services, active)
         return BUSY_SECONDS if active else IDLE_SECONDS
 
@@ -189,7 +193,7 @@ class RolloutController:
         """An A/B test: it ends after its time or with its samples; a worse revision has been rolled back before."""
         test = row.document.test
         assert test is not None
-        seen = judging.samples(test, judging.Counted(rows.windows(self.database, row.id)))
+        seen = judging.samples(test, judging.Counted(self.summed.of(rows.rollout(self.database, row.id))))
         enough = test.min_samples is not None and min(seen) >= test.min_samples
         over = test.duration is not None and now - row.step_since >= test.duration
         if verdict is None or not (enough or over):
@@ -239,8 +243,8 @@ class RolloutController:
         if document.unit == "users":
             by_user, users = self.by_user.windows(row)
             fresh = {**fresh, **by_user}
-        seen = rows.windows(self.database, row.id)
-        together = {name: [*seen.get(name, []), window] for name, window in fresh.items()}
+        seen = self.summed.of(row)
+        together = {name: seen.get(name, Summary()).plus(window) for name, window in fresh.items()}
         evidence = counting.with_moments(together, row, counted)
         verdict = judging.analysis_verdict(document, evidence, next_weight=document.next_weight(row.step))
         kind = "analysis"
@@ -250,7 +254,9 @@ class RolloutController:
             self.database, row, counted=counted.numbers, windows=fresh, verdict=verdict, at=now,
             moments=counted.moments, users=users,
         )  # fmt: skip
-        if not landed:
+        if landed:
+            self.summed.keep(row, now, {**seen, **together})
+        else:
             self.by_user.forget(row)
         return (verdict, kind) if landed else (None, "")
 

@@ -11,6 +11,7 @@ from headrace.contracts.rollout import Metric
 from headrace.control.rollouts.judging import ALONE, DISAGREEMENT, Counted
 from headrace.control.rollouts.ports import Evidence, Traffic
 from headrace.control.rollouts.rows import RolloutRow
+from headrace.quality.analysis.evidence import Evidence as Summary
 from headrace.quality.analysis.window import Window
 from headrace.serving.gateway.model import SHADOW, ArmCounts
 
@@ -124,8 +125,8 @@ def windows_since(row: RolloutRow, now: Cumulative, names: Sequence[str] = ()) -
     return found
 
 
-def with_moments(windows: Mapping[str, Sequence[Window]], row: RolloutRow, now: Cumulative) -> Counted:
-    """Windows and, for a mean, the newest sums."""
+def with_moments(windows: Mapping[str, Summary], row: RolloutRow, now: Cumulative) -> Counted:
+    """What windows add up to and, for a mean, the newest sums."""
     test = row.document.test
     told = json.loads(now.moments[test.metric]) if test and test.metric in now.moments else {}
     return Counted(windows, {arm: (values[0], values[1], values[2]) for arm, values in told.items()})

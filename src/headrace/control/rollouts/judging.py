@@ -9,6 +9,7 @@ from typing import Any
 from headrace.contracts.rollout import Analysis, Rollout, Test
 from headrace.contracts.verdict import Outcome, Verdict
 from headrace.quality.analysis.alone import judge_alone
+from headrace.quality.analysis.evidence import Evidence
 from headrace.quality.analysis.judge import judge, together
 from headrace.quality.analysis.means import difference_interval
 from headrace.quality.analysis.paired import rate_e_value
@@ -25,9 +26,9 @@ Moments = tuple[float, float, float]  # number, sum, sum of squares
 
 @dataclass(frozen=True)
 class Counted:
-    """What was counted so far: windows by metric, and for a mean the moments of both arms."""
+    """What was counted so far: windows by metric, or what they add up to, and for a mean the moments of both arms."""
 
-    windows: Mapping[str, Sequence[Window]]
+    windows: Mapping[str, Sequence[Window] | Evidence]
     moments: Mapping[str, Moments] = field(default_factory=dict)
 
 
@@ -51,6 +52,7 @@ def watch_verdict(document: Rollout, counted: Counted) -> Verdict:
         parts += judge(Analysis(alpha=their_alpha, metrics=both), counted.windows, next_weight=100).evidence["metrics"]
     for metric in alone:
         windows = counted.windows.get(ALONE + metric.name, ())
+        assert not isinstance(windows, Evidence), "the newest stretch cannot be told from sums"
         parts.append(judge_alone(metric, windows, share=alpha * (metric.weight / total)))
     return together(parts, {"alpha": alpha, "next_weight": 100})
 
@@ -74,15 +76,14 @@ def test_verdict(test: Test, counted: Counted) -> Verdict:
 
 def samples(test: Test, counted: Counted) -> tuple[int, int]:
     """Values that have come: of the new revision, of the stable one."""
-    windows = counted.windows.get(test.metric, ())
-    return sum(w.canary_n for w in windows), sum(w.stable_n for w in windows)
+    found = Evidence.of(counted.windows.get(test.metric, ()))
+    return found.canary_n, found.stable_n
 
 
 def _conversion(test: Test, counted: Counted) -> dict[str, Any]:
-    windows = counted.windows.get(test.metric, ())
-    canary_n, canary_x = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
-    stable_n, stable_x = sum(w.stable_n for w in windows), sum(w.stable_x for w in windows)
-    low, high = ratio_interval(windows, test.alpha)
+    found = Evidence.of(counted.windows.get(test.metric, ()))
+    canary_n, canary_x, stable_n, stable_x = found.canary_n, found.canary_x, found.stable_n, found.stable_x
+    low, high = ratio_interval(found, test.alpha)
     canary, stable = _ratio(canary_x, canary_n), _ratio(stable_x, stable_n)
     return {
         "kind": test.kind,
@@ -116,8 +117,8 @@ def _mean(test: Test, counted: Counted) -> dict[str, Any]:
 
 def _with_agreement(document: Rollout, judged: Verdict, counted: Counted) -> Verdict:
     assert document.shadow is not None
-    windows = counted.windows.get(DISAGREEMENT, ())
-    pairs, differing = sum(w.canary_n for w in windows), sum(w.canary_x for w in windows)
+    found = Evidence.of(counted.windows.get(DISAGREEMENT, ()))
+    pairs, differing = found.canary_n, found.canary_x
     share = document.analysis.alpha - document.metrics_alpha
     low, high = rate_interval(pairs, differing, document.analysis.alpha)
     most = document.shadow.max_disagreement
