@@ -209,5 +209,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(home, database):
+def stage(home, database, monkeypatch):
+    # The log's writers wait so long between batches; a test that closes one would wait for nothing.
+    monkeypatch.setattr("headrace.serving.payload_log.FLUSH_SECONDS", 0.001)
     return Stage(home, database)
