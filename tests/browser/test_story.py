@@ -76,11 +76,17 @@ def test_why_a_run_failed_is_found_from_home(stage, person):
     when_may_is_pushed_corrupted(stage)
     page.get_by_role("link", name=re.compile("^retrain failed")).click(timeout=WAIT_MS)
     shown(page, "distance")
-    page.get_by_role("link", name=re.compile("^see for-loop")).click()
-    shown(page, "report")
-    expect(page.locator("iframe[sandbox]").first).to_be_visible()
-    page.get_by_label("Search").fill("distance")
-    expect(page.locator(".log output")).to_contain_text("line")
+    page.get_by_role("heading", name=re.compile("validate")).get_by_role("link").first.click()
+    expect(page.locator("#log")).to_contain_text("distance")
+    page.get_by_label("Lines with").fill("distance")
+    expect(page.locator("form[role=search]").get_by_role("status")).to_contain_text("line")
+
+
+def test_a_page_that_a_pipeline_made_is_shown_where_it_can_reach_nothing(stage, person):
+    run = next(run["run_id"] for run in stage.get("/runs") if run["state"] == "SUCCEEDED")
+    page = person.open(f"/runs/{run}?task=for-loop-1/0/validate")
+    report = page.frame_locator("iframe.sandbox").first
+    expect(report.get_by_text("distance").first).to_be_visible()
 
 
 def when_april_is_pushed(stage):
