@@ -61,7 +61,7 @@ def command(
         click.echo(f"Headrace is up: {name}. Ctrl-C ends it.")
         output.pairs(
             {
-                "  API": f"http://{f'[{host}]' if ':' in host else host}:{port}"
+                "  console": f"http://{f'[{host}]' if ':' in host else host}:{port}"
                 + (", console and API, with sign-in" if sign_in else ""),
                 "  predictions": f"http://127.0.0.1:{gateway_port}",
                 "  MLflow": f"http://127.0.0.1:{mlflow_port} (in some seconds)" if embedded else platform.tracking_uri,

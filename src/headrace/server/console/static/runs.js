@@ -1,7 +1,7 @@
 // Runs: two that are ticked are compared; a run's graph is laid out; a log is followed.
 "use strict";
 
-document.addEventListener("DOMContentLoaded", () => {
+{
   const { part } = window.headrace;
   const ticked = new Set();
 
@@ -144,4 +144,4 @@ document.addEventListener("DOMContentLoaded", () => {
     }
     follow().catch(() => { told.textContent = "The log cannot be followed: load the page again."; });
   });
-});
+}
