@@ -16,7 +16,7 @@ from headrace.server.requests import Call
 
 _ACTIVE = ("PENDING", "RUNNING", "PAUSED", "CANCELING")
 SHOWN = 5
-_LOOKED_AT = 200
+_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
