@@ -96,8 +96,8 @@ async def read_form(request: Request, *roles: Role) -> Mapping[str, str]:
     """The fields of a form that a page of this server sent, by one who has one of `roles`.
 
     Raises:
-        ForbiddenError: another site's page sent it, its token is not the session's, or the role is missing.
-        UsageError: it is not a form, or too large.
+        ForbiddenError: its token is not the session's, or the role is missing.
+        UsageError: another site's page sent it, it is not a form, or too large.
     """
     fields = await read_own_form(request)
     require(request, *roles)

@@ -122,7 +122,7 @@ class Rollouts:
         deciders = (Role.OPERATOR, Role.APPROVER)
         return [
             Action("/rollouts/{rollout}/promote", self._act(acts.promote, "It goes on."), deciders),
-            Action("/rollouts/{rollout}/pause", self._act(acts.pause, "It is held where it is."), deciders),
+            Action("/rollouts/{rollout}/pause", self._act(acts.pause, "It is held where it is."), (Role.OPERATOR,)),
             Action("/rollouts/{rollout}/abort", self._act(acts.abort, "All traffic goes back."), deciders),
         ]
 
