@@ -191,7 +191,9 @@ def _serve(folder, entrance=None):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("HEADRACE_HOME", raising=False)
         built = wiring.build(folder)
-    platform = wiring.Platform(built.home, built.database, SetClock(1_790_000_000.0), None, built.environment)
+    platform = wiring.Platform(
+        built.home, built.database, SetClock(1_790_000_000.0), built.project, built.environment
+    )  # fmt: skip
     served = Served(platform, entrance)
     yield served
     served.close()
@@ -209,6 +211,19 @@ def guarded(tmp_path_factory):
     """A server that asks who comes, and that has a name of its own."""
     entrance = Entrance(sign_in=True, names=frozenset({"headrace.example.com"}))
     yield from _serve(tmp_path_factory.mktemp("guarded"), entrance)
+
+
+@pytest.fixture(scope="module")
+def of_project(tmp_path_factory, packages):
+    """A server of a project whose pipelines are a compiled document and Python, with values that are looked up."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "every.yaml").write_text(packages("every_kind").read_text())
+    (folder / "written.py").write_text(WRITTEN)
+    (folder / "headrace.toml").write_text(PROJECT)
+    (folder / "data").mkdir()
+    for month in ("may", "june"):
+        (folder / "data" / f"{month}.csv").touch()
+    yield from _serve(folder)
 
 
 @pytest.fixture(scope="module")
@@ -235,6 +250,34 @@ def name(request):
     """A name that no other test uses."""
     return request.node.name
 
+
+PROJECT = """
+[project]
+name = "counting"
+[pipelines.every]
+source = "every.yaml"
+triggers = ["push:data/**"]
+[pipelines.every.parameters]
+items = { glob = "data/*.csv" }
+text = { path = "every.yaml" }
+whole = 7
+[pipelines.written]
+source = "written.py:written"
+[pipelines.broken]
+source = "written.py:nothing"
+"""
+
+WRITTEN = """
+from kfp import dsl
+
+@dsl.component
+def double(number: int) -> int:
+    return 2 * number
+
+@dsl.pipeline(name="written")
+def written(number: int, why: str = "because"):
+    double(number=number)
+"""
 
 PIPELINES = """
 from kfp import dsl, kubernetes

@@ -63,7 +63,7 @@ def routes(
     frames = Frames(platform, about)
     found: list[BaseRoute] = [Mount("/static", StaticFiles(directory=STATIC), name="static")]
     found += [*artifacts.routes(platform), pipelines.upload_route(flows)]
-    found += [action.route() for action in actions]
+    found += [action.route(renderer, frames) for action in actions]
     for page in pages:
         found += page.routes(renderer, frames, platform.home.database, stopping)
     return found

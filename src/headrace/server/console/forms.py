@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headrace.errors import UsageError
+from headrace.contracts.pipeline_spec import values as values_of
+from headrace.server.console.actions import FormError
 from headrace.server.json_text import json_text
 
 PREFIX = "p."
@@ -15,7 +16,10 @@ PREFIX = "p."
 
 @dataclass(frozen=True)
 class Field:
-    """A field for one parameter. `kind`: KFP's ParameterType; `text` is what stands in it; `choices`: all there is."""
+    """A field for one parameter. `kind`: KFP's ParameterType; `text` is what stands in it; `choices`: all there is.
+
+    `otherwise`: where the value comes from when the field is left empty; "" when it is then an empty text or a default.
+    """
 
     name: str
     kind: str
@@ -23,16 +27,26 @@ class Field:
     required: bool
     description: str = ""
     choices: tuple[str, ...] = ()
+    otherwise: str = ""
 
 
-def fields(definitions: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> list[Field]:
-    """A field for each input of a pipeline (ComponentInputsSpec.ParameterSpec by name), filled with `values`."""
+def fields(
+    definitions: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], otherwise: Mapping[str, str] | None = None
+) -> list[Field]:
+    """A field for each input of a pipeline (ComponentInputsSpec.ParameterSpec by name), filled with `values`.
+
+    `otherwise` says of some from where their values come when nobody gives them.
+    """
     made = []
     for name, definition in definitions.items():
-        value = values.get(name, definition.get("defaultValue"))
-        required = "defaultValue" not in definition and not definition.get("isOptional", False)
+        elsewhere = (otherwise or {}).get(name, "")
+        value = None if elsewhere else values.get(name, definition.get("defaultValue"))
+        known = "defaultValue" in definition or name in values or bool(elsewhere)
+        required = not known and not definition.get("isOptional", False)
         kind = str(definition.get("parameterType", "STRING"))
-        made.append(Field(name, kind, _text(value), required, str(definition.get("description", ""))))
+        choices = tuple(_text(choice, kind) for choice in definition.get("literals", ()))
+        text, description = _text(value, kind), str(definition.get("description", ""))
+        made.append(Field(name, kind, text, required, description, choices, elsewhere))
     return made
 
 
@@ -40,36 +54,47 @@ def read(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
     """The values that were sent, of the fields' types; an empty field that is not required is left out.
 
     Raises:
-        UsageError: a field does not hold what its type needs.
+        FormError: fields do not hold what their types need.
     """
-    found = {}
+    found, wrong = {}, {}
     for field in asked:
         text = sent.get(PREFIX + field.name)
-        if text is None or (text == "" and not field.required and field.kind != "STRING"):
+        may_be_empty = field.kind == "STRING" and not field.choices and not field.otherwise
+        if text is None or (text == "" and not may_be_empty and not field.required):
             continue
-        found[field.name] = _value(field, text)
+        try:
+            found[field.name] = _value(field, text)
+        except ValueError as error:
+            wrong[field.name] = str(error)
+    if wrong:
+        raise FormError(wrong)
     return found
 
 
-def _text(value: Any) -> str:
+def _text(value: Any, kind: str) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json_text(value)
+    return value if isinstance(value, str) else json_text(values_of.normal(value, _number(kind)))
 
 
 def _value(field: Field, text: str) -> Any:
+    """Raises ValueError: the text is of another type, or none of the choices; its message says what it must be."""
+    if field.choices and text not in field.choices:
+        raise ValueError(f"must be one of {', '.join(field.choices)}")
     if field.kind in ("STRING", "TASK_FINAL_STATUS"):
         return text
     try:
-        value = json.loads(text)
+        value = values_of.normal(json.loads(text), _number(field.kind))
     except ValueError:
         value = None
-    wanted = _KINDS.get(field.kind)
-    if wanted is not None:
-        types, words = wanted
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise UsageError(f"must be {words}", where=field.name, remedy="Go back, and correct it.")
-    return float(value) if field.kind == "NUMBER_DOUBLE" else value
+    types, words = _KINDS.get(field.kind, ((object,), "JSON"))
+    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
+        raise ValueError(f"must be {words}")
+    return value
+
+
+def _number(kind: str) -> int:
+    return values_of.DOUBLE if kind == "NUMBER_DOUBLE" else 0
 
 
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {

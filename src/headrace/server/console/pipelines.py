@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,10 +14,12 @@ from starlette.routing import Route
 
 from headrace.clock import rfc3339
 from headrace.contracts import pipeline_spec
+from headrace.contracts.project_file import PipelineEntry, Reference
 from headrace.errors import NotFoundError, UsageError
 from headrace.governance.rbac import Role
 from headrace.project import load
 from headrace.project.wiring import Platform
+from headrace.project.written import Sources
 from headrace.runs import packages, queries, recurring, submission
 from headrace.runs import pipelines as uploaded
 from headrace.runs.gaps import gaps
@@ -35,6 +38,7 @@ from headrace.server.operations import TEXT
 from headrace.server.requests import Call, Fields, read_form_upload, refuse_other_sites
 
 LATEST = 20
+SOURCE = "source"
 _MOST = 200
 
 
@@ -65,9 +69,11 @@ class Version:
 
 @dataclass(frozen=True)
 class PipelinePage:
-    """`version`: the uploaded version that is shown; "" for the project's, whose newest run's document is shown.
+    """`version`: the uploaded version that is shown, or SOURCE for a project's pipeline as it is written now.
 
-    `graph` is None when there is no document yet. `gaps`: what of it the embedded engine does not carry out.
+    A project's pipeline is else shown as `as_of`, its newest run, had it, which spares the time to compile it;
+    `is_newer`: its source has been changed since. `problem`: why the source gives no document. `graph` is None without
+    a document. `gaps`: what of it the embedded engine does not carry out.
     """
 
     name: str
@@ -83,6 +89,10 @@ class PipelinePage:
     runs: list[Mapping[str, Any]]
     recurring: list[Mapping[str, Any]]
     document: str
+    as_of: Mapping[str, Any] | None = None
+    is_newer: bool = False
+    problem: str = ""
+    remedy: str = ""
 
 
 class Pipelines:
@@ -91,6 +101,7 @@ class Pipelines:
     def __init__(self, platform: Platform) -> None:
         self.platform = platform
         self.database = platform.database
+        self.sources = Sources(platform.project) if platform.project else None
 
     def listed(self, call: Call) -> PipelinesPage:
         project = self.platform.project
@@ -119,16 +130,8 @@ class Pipelines:
     def shown(self, call: Call) -> PipelinePage:
         name, asked = call.path["pipeline"], call.query.text("version")
         entry = self._entry(name)
-        if entry is not None and not asked:
-            row = self.database.one(
-                "SELECT document, file FROM run WHERE pipeline = ? AND deleted_at IS NULL"
-                " ORDER BY created_at DESC LIMIT 1", (name,),
-            )  # fmt: skip
-            document = str(row["document"]) if row else ""
-            pushes = [f"push:{glob}" for glob in entry.push]
-            return self._page(
-                name, "", entry.source, pushes, "", "", document, entry.parameters, self._runs(name)
-            )  # fmt: skip
+        if self.sources and entry is not None and asked in ("", SOURCE):
+            return self._of_project(self.sources, entry, asked)
         found = self._uploaded(name)
         document, version = "", ""
         if self._versions(found["pipeline_id"]):
@@ -139,22 +142,47 @@ class Pipelines:
             self._runs_of(found["pipeline_id"]),
         )  # fmt: skip
 
+    def _of_project(self, sources: Sources, entry: PipelineEntry, asked: str) -> PipelinePage:
+        """A pipeline of the project: as it is written, where that is known or asked for, else as it ran last."""
+        runs = self._runs(entry.name)
+        written = sources.kept(entry.name)
+        if written is None and (asked or not runs or not sources.is_python(entry.name)):
+            written = sources.read(entry.name)
+        if written:
+            document = written.document
+        else:
+            row = self.database.one("SELECT document FROM run WHERE id = ?", (runs[0]["run_id"],))
+            document = str(row["document"]) if row else ""
+        page = self._page(
+            entry.name, "", entry.source, [f"push:{glob}" for glob in entry.push], "", SOURCE if written else "",
+            document, entry.parameters, runs,
+        )  # fmt: skip
+        if written:
+            return replace(page, problem=written.problem, remedy=written.remedy)
+        ran_at = datetime.fromisoformat(runs[0]["created_at"]).timestamp()
+        return replace(page, as_of=runs[0], is_newer=sources.changed_at(entry.name) > ran_at)
+
     def _page(
         self, name: str, pipeline_id: str, source: str, triggers: list[str], description: str, version: str,
         document: str, values: Mapping[str, Any], runs: list[Mapping[str, Any]],
     ) -> PipelinePage:  # fmt: skip
         spec = spec_json(document) if document else {}
+        looked_up = {
+            key: f"{one.kind} {one.value}, from headrace.toml"
+            for key, one in values.items()
+            if isinstance(one, Reference)
+        }
         definitions = spec.get("pipeline_spec", spec).get("root", {}).get("inputDefinitions", {}).get("parameters", {})
         lacking = gaps(pipeline_spec.parse(document, name)) if document else []
         return PipelinePage(
             name=name, id=pipeline_id, source=source, triggers=triggers, description=description, version=version,
             versions=self._versions(pipeline_id) if pipeline_id else [], graph=graph(spec) if document else None,
-            inputs=forms.fields(definitions, values),
+            inputs=forms.fields(definitions, values, looked_up),
             gaps=[{"problem": str(gap), "remedy": gap.remedy, "fatal": gap.fatal} for gap in lacking],
             runs=runs, recurring=self._recurring(pipeline_id) if pipeline_id else [], document=document,
         )  # fmt: skip
 
-    def _entry(self, name: str) -> Any:
+    def _entry(self, name: str) -> PipelineEntry | None:
         project = self.platform.project
         return project.file.pipelines.get(name) if project else None
 
@@ -271,14 +299,19 @@ def pages(pipelines: Pipelines) -> list[Page]:
     """The pages below /pipelines."""
     return [
         Page("/pipelines", "pipelines.html", pipelines.listed, live=True),
-        Page("/pipelines/{pipeline}", "pipeline.html", pipelines.shown, {"version": TEXT}, live=True),
+        _page_of_one(pipelines),
     ]
+
+
+def _page_of_one(pipelines: Pipelines) -> Page:
+    return Page("/pipelines/{pipeline}", "pipeline.html", pipelines.shown, {"version": TEXT}, live=True)
 
 
 def actions(pipelines: Pipelines) -> list[Action]:
     """What can be done with a pipeline."""
+    shown = _page_of_one(pipelines)
     return [
-        Action("/pipelines/{pipeline}/run", pipelines.start),
+        Action("/pipelines/{pipeline}/run", pipelines.start, page=shown),
         Action("/pipelines/{pipeline}/recurring", pipelines.repeat),
         Action("/pipelines/{pipeline}/recurring/{recurring}", pipelines.switch),
     ]

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse
 
 from headrace.governance.rbac import Role
 from headrace.server import access
-from headrace.server.console.actions import TOLD_COOKIE
+from headrace.server.console.actions import TOLD_COOKIE, Refused
 from headrace.server.console.frame import Frame
 from headrace.server.json_text import json_text
 
@@ -56,12 +56,15 @@ class Renderer:
         frame: Frame,
         stream: str = "",
         status: int = 200,
+        refused: Refused | None = None,
+        here: str = "",
     ) -> HTMLResponse:
-        """A page's HTML. `stream` is where its changes are told; "" when it does not change."""
+        """A page's HTML. `stream` is where its changes are told; "" when it does not change. `refused`: a form of it
+        that was not carried out; `here`: the page's own address, when another one was asked."""
         told = unquote(request.cookies.get(TOLD_COOKIE, ""))
         text = self.environment.get_template(template).render(
-            page=page, frame=frame, stream=stream, here=request.url.path, request=request, told=told,
-            who=access.principal(request), csrf=access.csrf_token(request),
+            page=page, frame=frame, stream=stream, here=here or request.url.path, request=request, told=told,
+            who=access.principal(request), csrf=access.csrf_token(request), refused=refused,
         )  # fmt: skip
         response = HTMLResponse(text, status_code=status, headers={"cache-control": "no-store"})
         access.keep_session(request, response)
