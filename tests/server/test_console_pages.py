@@ -125,8 +125,11 @@ def test_two_approvals_are_two_peoples(served, browser, name):
     gate = gate_of(served, f"thing/{name}", required=2)
     first = browser.send(f"/approvals/{gate}", f"/approvals/{gate}/decide", decision="approve", reason="one")
     assert "another one is needed" in first.text
-    again = browser.send(f"/approvals/{gate}", f"/approvals/{gate}/decide", decision="approve", reason="two")
+    assert "it takes another person now" in first.text
+    assert f'action="/approvals/{gate}/decide"' not in first.text
+    again = browser.send("/pipelines", f"/approvals/{gate}/decide", decision="approve", reason="two")
     assert again.status_code == 409
+    assert "You have decided about this already." in again.text
 
 
 def test_a_pipeline_is_uploaded_started_and_repeated(served, browser, packages):

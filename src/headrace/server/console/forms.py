@@ -44,8 +44,8 @@ def fields(
         known = "defaultValue" in definition or name in values or bool(elsewhere)
         required = not known and not definition.get("isOptional", False)
         kind = str(definition.get("parameterType", "STRING"))
-        choices = tuple(_text(choice, kind) for choice in definition.get("literals", ()))
-        text, description = _text(value, kind), str(definition.get("description", ""))
+        choices = tuple(text_of(choice, kind) for choice in definition.get("literals", ()))
+        text, description = text_of(value, kind), str(definition.get("description", ""))
         made.append(Field(name, kind, text, required, description, choices, elsewhere))
     return made
 
@@ -71,7 +71,8 @@ def read(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any, kind: str) -> str:
+def text_of(value: Any, kind: str = "") -> str:
+    """A value as it stands in its field."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json_text(values_of.normal(value, _number(kind)))
