@@ -70,11 +70,14 @@ def versions(registry: ModelRegistry, name: str) -> list[Card]:
         HeadraceError: MLflow does not answer, or fails.
     """
     with _told(registry):
-        found = registry.client.search_model_versions(f"name = '{_quoted(name)}'", max_results=MOST)
+        found = registry.client.search_model_versions(
+            f"name = '{_quoted(name)}'", max_results=MOST, order_by=["version_number DESC"]
+        )
         if not found:
             raise NotFoundError(f"the registry has no model {name}", remedy="The page Models shows what there is.")
         aliases = registry.client.get_registered_model(name).aliases
-        return [_card(registry, one, aliases) for one in sorted(found, key=lambda one: -int(one.version))]
+        runs = _runs(registry, [one.run_id for one in found if one.run_id])
+        return [_card(one, aliases, runs.get(one.run_id)) for one in sorted(found, key=lambda one: -int(one.version))]
 
 
 def card(registry: ModelRegistry, name: str, version: int) -> Card:
@@ -87,12 +90,39 @@ def card(registry: ModelRegistry, name: str, version: int) -> Card:
     registry.version(f"models:/{name}/{version}")
     with _told(registry):
         found = registry.client.get_model_version(name, str(version))
-        return _card(registry, found, registry.client.get_registered_model(name).aliases, signature=True)
+        aliases = registry.client.get_registered_model(name).aliases
+        data = _runs(registry, [found.run_id]).get(found.run_id) if found.run_id else None
+        return _card(found, aliases, data, _signature(registry, found))
 
 
-def _card(registry: ModelRegistry, told: Any, aliases: Mapping[str, Any], *, signature: bool = False) -> Card:
-    data = registry.client.get_run(told.run_id).data if told.run_id else None
-    inputs, outputs = _signature(registry, told) if signature else ([], [])
+def _runs(registry: ModelRegistry, ids: list[str]) -> dict[str, Any]:
+    """The data of MLflow's runs by their ids, without those that are gone. One question for all of an experiment."""
+    from mlflow.exceptions import MlflowException
+
+    found: dict[str, Any] = {}
+    for one in dict.fromkeys(ids):
+        if one in found:
+            continue
+        try:
+            run = registry.client.get_run(one)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        found[one] = run.data
+        rest = ", ".join(f"'{other}'" for other in dict.fromkeys(ids) if other not in found)
+        if rest:
+            experiment = [run.info.experiment_id]
+            beside = registry.client.search_runs(experiment, f"attributes.run_id IN ({rest})", max_results=MOST)
+            found.update({other.info.run_id: other.data for other in beside})
+    return found
+
+
+def _card(
+    told: Any, aliases: Mapping[str, Any], data: Any,
+    signature: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], []),
+) -> Card:  # fmt: skip
+    inputs, outputs = signature
     return Card(
         told.name, int(told.version), f"models:/{told.name}/{told.version}",
         [alias for alias, version in aliases.items() if int(version) == int(told.version)],
