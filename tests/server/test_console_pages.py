@@ -152,10 +152,11 @@ def test_a_pipeline_is_uploaded_started_and_repeated(served, browser, packages):
     assert "again and again" in made.text
     (one,) = served.send("GET", "/pipelines/uploaded.json")[1]["recurring"]
     assert one["enabled"]
-    assert one["next_at"]
-    browser.send("/pipelines/uploaded", f"/pipelines/uploaded/recurring/{one['id']}", do="disable")
+    assert len(one["next"]) == 3
+    assert all("T00:00:00" in due for due in one["next"])
+    browser.send("/pipelines/uploaded", f"/pipelines/uploaded/recurring/{one['recurring_run_id']}", do="disable")
     assert not served.send("GET", "/pipelines/uploaded.json")[1]["recurring"][0]["enabled"]
-    browser.send("/pipelines/uploaded", f"/pipelines/uploaded/recurring/{one['id']}", do="delete")
+    browser.send("/pipelines/uploaded", f"/pipelines/uploaded/recurring/{one['recurring_run_id']}", do="delete")
     assert served.send("GET", "/pipelines/uploaded.json")[1]["recurring"] == []
 
 

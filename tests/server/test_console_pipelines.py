@@ -3,9 +3,16 @@
 import html
 import os
 import re
+from datetime import datetime
 
 import httpx
 import pytest
+
+from headrace.governance import tokens
+from headrace.governance.rbac import Role
+from headrace.runs import packages as uploads
+from headrace.runs import pipelines
+from headrace.runs.pipelines import Named, Source
 
 HTML = {"accept": "text/html"}
 AT = 1_790_000_000.0
@@ -136,3 +143,76 @@ def test_a_source_that_was_changed_since_the_last_run_is_told_and_read_when_aske
         assert (page["as_of"], page["inputs"][1]["name"]) == (None, "whether")
     finally:
         file.write_text(old)
+
+
+@pytest.fixture
+def uploaded(served, packages):
+    """The pages of an uploaded pipeline with an input of every kind."""
+    with httpx.Client(base_url=served.address, headers=HTML, timeout=60, follow_redirects=True) as http:
+        token = re.search(r'name="csrf" value="([0-9a-f]+)"', http.get("/pipelines").text)[1]
+        file = {"file": ("every.yaml", packages("every_kind").read_bytes())}
+        answer = http.post("/pipelines", data={"csrf": token, "name": "every"}, files=file)
+        assert answer.status_code == 200
+        yield http
+
+
+def test_a_recurring_run_has_its_own_values_and_a_refused_one_keeps_them(served, uploaded):
+    typed = {
+        "p.whole": "3", "p.real": "0.5", "p.text": "a", "p.truth": "false", "p.items": "[]", "p.fields": "{}",
+        "name": "nightly",
+    }  # fmt: skip
+
+    def send(**more):
+        return Form(served, "/pipelines/every", "/pipelines/every/recurring").send(**{**typed, **more})
+
+    for more, words in (
+        ({}, "cron: give either this or an interval"),
+        ({"cron": "@daily", "every": "5"}, "cron: give either this or an interval"),
+        ({"every": "-5"}, "every: must be a whole number of seconds"),
+        ({"cron": "every day"}, "Schedule cron is not a supported format"),
+        ({"every": "60", "p.whole": "x"}, "whole: must be a whole number"),
+    ):
+        refused = send(**more)
+        assert (refused.status_code, words in refused.text) == (400, True), more
+        assert 'value="nightly"' in refused.text
+    assert send(every="60").status_code == 200
+    (one,) = served.send("GET", "/pipelines/every.json")[1]["recurring"]
+    assert (one["name"], one["schedule"], one["parameters"]["whole"]) == ("nightly", "every 60 s", 3)
+    seconds = [datetime.fromisoformat(due).timestamp() - AT for due in one["next"]]
+    assert seconds == [60, 120, 180]
+    (row,) = (row for row in served.send("GET", "/pipelines.json")[1]["pipelines"] if row["name"] == "every")
+    assert (row["triggers"], row["versions"]) == (["every 60 s"], 1)
+
+
+def test_recurring_runs_are_not_of_the_projects_pipelines(of_project):
+    form = every(of_project)
+    answer = form.http.post("/pipelines/every/recurring", data={**form.filled(), "cron": "@daily"})
+    form.http.close()
+    assert answer.status_code == 404
+    assert "recurring runs are of uploaded pipelines" in answer.text
+
+
+def test_whoever_may_only_look_sees_inputs_and_no_form(guarded, packages):
+    _, secret = tokens.create(guarded.database, "lucy", [Role.VIEWER], actor="user:mary", at=AT)
+    headers = {**HTML, "authorization": f"Bearer {secret}"}
+    source = Source(packages("every_kind").read_text(), "every.yaml")
+    pipelines.create(guarded.database, Named("every"), source, actor="user:mary", at=AT)
+    text = guarded.raw("GET", "/pipelines/every", headers=headers).text
+    assert '<th scope="row">whole</th>' in text
+    assert "1e-05" in text
+    assert "/pipelines/every/run" not in text
+    assert "/pipelines/every/recurring" not in text
+    refused = guarded.raw("POST", "/pipelines/every/run", headers=headers, data={"p.whole": "1"})
+    assert refused.status_code == 403
+
+
+def test_a_file_that_is_too_large_is_refused(served, uploaded, monkeypatch):
+    monkeypatch.setattr(uploads, "MAX_BYTES", 1000)
+    token = re.search(r'name="csrf" value="([0-9a-f]+)"', uploaded.get("/pipelines").text)[1]
+    answer = uploaded.post(
+        "/pipelines", data={"csrf": token, "name": "large"}, files={"file": ("a.yaml", b"x" * 1_200_000)}
+    )
+    assert answer.status_code == 400
+    assert "is larger than" in answer.text
+    without = uploaded.post("/pipelines", data={"csrf": "0" * 64}, files={"file": ("a.yaml", b"a: 1")})
+    assert without.status_code == 403

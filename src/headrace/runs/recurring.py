@@ -113,6 +113,46 @@ def list_recurring_runs(database: Database, query: ListQuery, experiment_id: str
     }
 
 
+def of_pipeline(database: Database, pipeline_id: str, moments: int = 3) -> list[dict[str, Any]]:
+    """The recurring runs of an uploaded pipeline, oldest first: `recurring_run_id`, `name`, `schedule` in words,
+    `enabled`, `error` of the last start, `last_at`, and `next`, the next few moments; none when it is disabled."""
+    rows = database.query("SELECT * FROM recurring_run WHERE pipeline_id = ? ORDER BY created_at", (pipeline_id,))
+    return [
+        {
+            "recurring_run_id": row["id"],
+            "name": row["display_name"],
+            "schedule": _words(row),
+            "enabled": bool(row["enabled"]),
+            "parameters": json.loads(row["parameters"]),
+            "error": row["error"],
+            "last_at": rfc3339(row["last_at"]) if row["last_at"] is not None else None,
+            "next": [rfc3339(due) for due in _upcoming(dict(row), moments)] if row["enabled"] else [],
+        }
+        for row in rows
+    ]
+
+
+def schedules(database: Database) -> dict[str, list[str]]:
+    """By the id of an uploaded pipeline, the schedules of its recurring runs that are enabled."""
+    found: dict[str, list[str]] = {}
+    for row in database.query("SELECT * FROM recurring_run WHERE enabled = 1 ORDER BY created_at"):
+        found.setdefault(row["pipeline_id"], []).append(_words(row))
+    return found
+
+
+def _words(row: sqlite3.Row) -> str:
+    return str(row["cron"] or f"every {row['interval_seconds']} s")
+
+
+def _upcoming(row: Mapping[str, Any], moments: int) -> list[float]:
+    found: list[float] = []
+    due = row["next_at"]
+    while due is not None and len(found) < moments:
+        found.append(due)
+        due = next_due(_schedule(row), due, row["created_at"])
+    return found
+
+
 def enable(database: Database, recurring_run_id: str, *, enabled: bool, actor: str, at: float) -> None:
     """Let a recurring run start runs, or not. Idempotent. Moments that it missed are still due unless `no_catchup`.
 

@@ -31,7 +31,7 @@ from headrace.runs.submission import Occasion, RunRequest
 from headrace.runs.submit import create_run
 from headrace.server import access
 from headrace.server.console import forms
-from headrace.server.console.actions import Action, Done, Submission, lead_to
+from headrace.server.console.actions import Action, Done, FormError, Submission, lead_to
 from headrace.server.console.forms import Field
 from headrace.server.console.pages import Page
 from headrace.server.operations import TEXT
@@ -109,12 +109,14 @@ class Pipelines:
         for name, entry in (project.file.pipelines if project else {}).items():
             pushes = [f"push:{glob}" for glob in entry.push]
             rows.append(PipelineRow(name, entry.source, "", pushes, 0, self._runs(name)))
+        schedules = recurring.schedules(self.database)
         for row in self.database.query("SELECT id, name, description FROM pipeline ORDER BY name"):
             counted = self.database.one(
                 "SELECT count(*) AS n FROM pipeline_version WHERE pipeline_id = ?", (row["id"],)
             )
             runs = self._runs_of(row["id"])
-            rows.append(PipelineRow(row["name"], "", row["description"], [], counted["n"] if counted else 0, runs))
+            number, starts = counted["n"] if counted else 0, schedules.get(row["id"], [])
+            rows.append(PipelineRow(row["name"], "", row["description"], starts, number, runs))
         return PipelinesPage(rows)
 
     def _runs(self, name: str) -> list[Mapping[str, Any]]:
@@ -174,12 +176,15 @@ class Pipelines:
         }
         definitions = spec.get("pipeline_spec", spec).get("root", {}).get("inputDefinitions", {}).get("parameters", {})
         lacking = gaps(pipeline_spec.parse(document, name)) if document else []
+        repeated: list[Mapping[str, Any]] = []
+        if pipeline_id:
+            repeated.extend(recurring.of_pipeline(self.database, pipeline_id))
         return PipelinePage(
             name=name, id=pipeline_id, source=source, triggers=triggers, description=description, version=version,
             versions=self._versions(pipeline_id) if pipeline_id else [], graph=graph(spec) if document else None,
             inputs=forms.fields(definitions, values, looked_up),
             gaps=[{"problem": str(gap), "remedy": gap.remedy, "fatal": gap.fatal} for gap in lacking],
-            runs=runs, recurring=self._recurring(pipeline_id) if pipeline_id else [], document=document,
+            runs=runs, recurring=repeated, document=document,
         )  # fmt: skip
 
     def _entry(self, name: str) -> PipelineEntry | None:
@@ -199,21 +204,6 @@ class Pipelines:
             " ORDER BY created_at DESC, rowid DESC LIMIT ?", (pipeline_id, _MOST),
         )  # fmt: skip
         return [Version(row["id"], row["name"], row["description"], rfc3339(row["created_at"])) for row in rows]
-
-    def _recurring(self, pipeline_id: str) -> list[Mapping[str, Any]]:
-        rows = self.database.query(
-            "SELECT id, display_name, cron, interval_seconds, enabled, next_at, last_at, error FROM recurring_run"
-            " WHERE pipeline_id = ? ORDER BY created_at", (pipeline_id,),
-        )  # fmt: skip
-        return [
-            {
-                "id": row["id"], "name": row["display_name"], "enabled": bool(row["enabled"]), "error": row["error"],
-                "schedule": row["cron"] or f"every {row['interval_seconds']} s",
-                "next_at": rfc3339(row["next_at"]) if row["next_at"] is not None else None,
-                "last_at": rfc3339(row["last_at"]) if row["last_at"] is not None else None,
-            }
-            for row in rows
-        ]  # fmt: skip
 
     def start(self, sent: Submission) -> Done:
         """Start a run, with the values of the form."""
@@ -249,16 +239,25 @@ class Pipelines:
 
     def repeat(self, sent: Submission) -> Done:
         """Make a recurring run of an uploaded pipeline."""
-        found = self._uploaded(sent.path["pipeline"])
+        page = self.shown(Call(sent.path, Fields(), Fields()))
+        if not page.id:
+            raise NotFoundError(
+                f"{page.name} is the project's; recurring runs are of uploaded pipelines",
+                remedy="Upload it compiled, or start it by a push.",
+            )
         cron, every = sent.fields.get("cron", "").strip(), sent.fields.get("every", "").strip()
+        if bool(cron) == bool(every):
+            raise FormError({"cron": "give either this or an interval"})
         if every and not every.isdecimal():
-            raise UsageError("must be a whole number of seconds", where="every", remedy="Go back, and correct it.")
-        request = RunRequest(sent.fields.get("name", "").strip() or found["name"], pipeline_id=found["pipeline_id"])
+            raise FormError({"every": "must be a whole number of seconds"})
+        given = forms.read(page.inputs, sent.fields)
+        name = sent.fields.get("name", "").strip() or page.name
         recurring.create(
-            self.database, request, Schedule(cron=cron, interval_seconds=int(every or 0), no_catchup=True),
+            self.database, RunRequest(name, pipeline_id=page.id, parameters=given),
+            Schedule(cron=cron, interval_seconds=int(every or 0), no_catchup=True),
             max_concurrency=1, enabled=True, actor=sent.who.name, at=self.platform.clock.now(),
         )  # fmt: skip
-        return Done(f"/pipelines/{found['name']}", "It will run again and again.")
+        return Done(f"/pipelines/{page.name}", "It will run again and again.")
 
     def switch(self, sent: Submission) -> Done:
         """Enable, disable or delete a recurring run."""
@@ -269,7 +268,8 @@ class Pipelines:
             recurring.enable(self.database, one, enabled=wanted == "enable", actor=sent.who.name, at=at)
         else:
             raise UsageError("must be enable, disable or delete", where="do", remedy="Use the page's buttons.")
-        return Done(f"/pipelines/{sent.path['pipeline']}", f"Done: {wanted}.")
+        told = {"delete": "deleted", "enable": "enabled", "disable": "disabled"}[wanted]
+        return Done(f"/pipelines/{sent.path['pipeline']}", f"The recurring run is {told}.")
 
     async def upload(self, request: Request) -> Response:
         """Upload a compiled pipeline: a new one, or a version of one that is there."""
@@ -312,7 +312,7 @@ def actions(pipelines: Pipelines) -> list[Action]:
     shown = _page_of_one(pipelines)
     return [
         Action("/pipelines/{pipeline}/run", pipelines.start, page=shown),
-        Action("/pipelines/{pipeline}/recurring", pipelines.repeat),
+        Action("/pipelines/{pipeline}/recurring", pipelines.repeat, page=shown),
         Action("/pipelines/{pipeline}/recurring/{recurring}", pipelines.switch),
     ]
 
