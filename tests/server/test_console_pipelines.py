@@ -91,6 +91,8 @@ def test_a_refused_form_is_shown_again_with_what_was_typed(of_project):
     assert 'value="2.5"' in answer.text
     assert "&lt;i&gt;why&lt;/i&gt;" in answer.text
     assert answer.text.count('aria-invalid="true"') == 2
+    assert 'href="#refused"' in answer.text
+    assert 'id="refused"' in answer.text
     assert "data-live" not in answer.text
     assert 'href="/pipelines/every.json"' in answer.text
 
