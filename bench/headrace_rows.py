@@ -20,8 +20,9 @@ from bench.peers import timed
 from headrace.contracts import pipeline_spec
 from headrace.project import wiring
 from headrace.project.wiring import Platform
-from headrace.runs import queries, v2beta1
+from headrace.runs import browse, queries, v2beta1
 from headrace.runs.abandoned import requeue_abandoned
+from headrace.runs.browse import Wanted
 from headrace.runs.listing import ListQuery
 from headrace.runs.submit import create_run
 
@@ -104,7 +105,7 @@ def many_runs(platform: Platform, document: Path, count: int, rounds: int) -> di
 
     def listed() -> None:
         requeue_abandoned(platform.database, platform.home, time.time())
-        queries.list_runs(platform.database, limit=PAGE)
+        browse.newest(platform.database, Wanted(), limit=PAGE)
 
     works = {
         "list": listed,

@@ -68,7 +68,7 @@ def test_values_of_each_type_arrive_as_what_they_are(run):
 def test_wrong_parameters_are_refused_and_leave_no_run(runner, compiled, given, message):
     with pytest.raises(UsageError, match=message):
         runner.create(compiled(several), given)
-    assert queries.list_runs(runner.database) == []
+    assert runner.database.query("SELECT id FROM run") == []
     assert events.read(runner.database) == []
 
 

@@ -6,7 +6,6 @@ from kfp import dsl
 
 import headrace
 from headrace.errors import UnsupportedError
-from headrace.runs import queries
 from headrace.runs.executors import container
 from headrace.runs.gaps import gaps
 
@@ -75,7 +74,7 @@ def test_what_cannot_run_here_is_refused_first(runner, compiled, without_engine,
         runner.create(compiled(wanted))
     assert re.search(re.escape(remedy), raised.value.remedy)
     assert raised.value.where == "test.yaml"
-    assert queries.list_runs(runner.database) == []
+    assert runner.database.query("SELECT id FROM run") == []
 
 
 @pytest.mark.parametrize("wanted", [content, elsewhere])

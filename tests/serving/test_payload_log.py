@@ -54,6 +54,7 @@ def test_only_predictions_since_a_moment_are_counted(home, predict):
     record_labels(home, "delay", [("a", 1), ("b", 0)], at=between)
     assert label_counts(home, "delay", since=between) == {"delay-00001": LabelCounts(1, 1)}
     assert label_counts(home, "delay", since=time.time() + 60) == {}
+    assert label_counts(home, "delay", newest=1) == {"delay-00001": LabelCounts(1, 1)}
 
 
 def test_services_have_logs_of_their_own(home, predict):

@@ -14,8 +14,9 @@ from headrace.cli.run import parameters
 from headrace.contracts import pipeline_spec
 from headrace.errors import UsageError
 from headrace.project import load, wiring
-from headrace.runs import queries, transitions
+from headrace.runs import browse, queries, transitions
 from headrace.runs.abandoned import requeue_abandoned
+from headrace.runs.browse import Wanted
 from headrace.runs.logs import LogReader
 from headrace.runs.rerun import rerun
 
@@ -35,7 +36,7 @@ def command() -> None:
 @_json
 def list_(limit: int, state: str | None, json_: bool) -> None:
     """Runs, newest first."""
-    runs = queries.list_runs(_platform().database, limit=limit, state=state)
+    runs = browse.newest(_platform().database, Wanted(state=state or ""), limit=limit).runs
     if json_:
         output.as_json(runs)
         return

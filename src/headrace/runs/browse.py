@@ -60,6 +60,15 @@ def newest(database: Database, wanted: Wanted, *, limit: int = 50) -> Found:
     return Found([run_row_json(row) for row in _rows(database, shown)], older)
 
 
+def ended_last(database: Database) -> list[dict[str, Any]]:
+    """Of each pipeline the newest run that succeeded or failed."""
+    rows = database.query(
+        "SELECT id, max(created_at) FROM run INDEXED BY run_browsed"
+        " WHERE deleted_at IS NULL AND state IN ('SUCCEEDED', 'FAILED') GROUP BY pipeline"
+    )
+    return [run_row_json(row) for row in _rows(database, [str(row["id"]) for row in rows])]
+
+
 def pipelines(database: Database) -> list[str]:
     """The names of the pipelines that have runs."""
     rows = database.query("SELECT DISTINCT pipeline FROM run INDEXED BY run_browsed WHERE deleted_at IS NULL")

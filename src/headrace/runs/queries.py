@@ -15,40 +15,6 @@ from headrace.store.database import Database
 from headrace.store.home import Home
 
 
-def list_runs(database: Database, *, limit: int = 100, state: str | None = None) -> list[dict[str, Any]]:
-    """The newest runs first, without their tasks."""
-    return search_runs(database, state=state or "", limit=limit)
-
-
-def search_runs(
-    database: Database, *, state: str = "", pipeline: str = "", text: str = "", before: str = "", limit: int = 50
-) -> list[dict[str, Any]]:
-    """Runs, newest first, without their tasks: in a state, of a pipeline, with `text` in name or pipeline or at the
-    beginning of the id. `before` is the id of the last run of the page before; "" asks for all.
-
-    Raises:
-        NotFoundError: no run has the id `before`.
-    """
-    clauses, given = ["deleted_at IS NULL"], []
-    for column, wanted in (("state", state), ("pipeline", pipeline)):
-        if wanted:
-            clauses.append(f"{column} = ?")
-            given.append(wanted)
-    if text:
-        clauses.append("(id LIKE ? OR name LIKE ? OR pipeline LIKE ?)")
-        given += [f"{text}%", f"%{text}%", f"%{text}%"]
-    if before:
-        last = find(database, before)
-        clauses.append("(created_at, id) < (?, ?)")
-        given += [last["created_at"], last["id"]]
-    # First which, from an index: the rows themselves hold whole documents.
-    chosen = f"SELECT id FROM run WHERE {' AND '.join(clauses)} ORDER BY created_at DESC, id DESC LIMIT ?"
-    rows = database.query(
-        f"SELECT * FROM run WHERE id IN ({chosen}) ORDER BY created_at DESC, id DESC", (*given, limit)
-    )
-    return [run_row_json(dict(row)) for row in rows]
-
-
 def run_json(database: Database, run_id: str) -> dict[str, Any]:
     """A run as KFP's v2beta1 `Run` in snake_case, with two additions.
 

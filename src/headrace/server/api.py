@@ -23,8 +23,9 @@ from headrace.governance import approvals
 from headrace.governance.rbac import Role
 from headrace.project import lineage
 from headrace.project.wiring import Platform
-from headrace.runs import pipelines
+from headrace.runs import browse, pipelines
 from headrace.runs import queries as run_queries
+from headrace.runs.browse import Wanted
 from headrace.runs.logs import LogReader
 from headrace.runs.rerun import rerun
 from headrace.server.operations import FLAG, NUMBER, OBJECT, TEXT, Operation, Schema
@@ -158,7 +159,7 @@ class Api:
         ).to_dict()
 
     def list_runs(self, call: Call) -> Any:
-        return run_queries.list_runs(self.database, limit=_limit(call))
+        return browse.newest(self.database, Wanted(), limit=_limit(call)).runs
 
     def show_run(self, call: Call) -> Any:
         return run_queries.run_json(self.database, call.path["run"])

@@ -162,16 +162,18 @@ def labels_of_parquet(content: bytes) -> list[tuple[str, Any]]:
     return list(zip(ids, values, strict=True))
 
 
-def label_counts(home: Home, service: str, since: float = 0.0) -> dict[str, LabelCounts]:
-    """Labelled and wrong predictions of each revision, of predictions made at or after `since` (unix seconds)."""
+def label_counts(home: Home, service: str, since: float = 0.0, newest: int = -1) -> dict[str, LabelCounts]:
+    """Labelled and wrong predictions of each revision, of predictions made at or after `since` (unix seconds); of the
+    `newest` of them, which costs the same however many are kept (-1: of all)."""
     file = path(home, service)
     if not file.exists():
         return {}
     with closing(_open(file)) as connection:
         rows = connection.execute(
-            "SELECT p.revision, count(*) AS labelled, sum(p.output != l.value) AS wrong"
-            " FROM prediction p JOIN label l ON l.id = p.id WHERE p.at >= ? GROUP BY p.revision",
-            (since,),
+            "SELECT p.revision, count(*) AS labelled, sum(p.output != l.value) AS wrong FROM"
+            " (SELECT id, revision, output FROM prediction WHERE at >= ? ORDER BY at DESC LIMIT ?) p"
+            " JOIN label l ON l.id = p.id GROUP BY p.revision",
+            (since, newest),
         ).fetchall()
     return {row["revision"]: LabelCounts(row["labelled"], row["wrong"]) for row in rows}
 

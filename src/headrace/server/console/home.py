@@ -9,14 +9,14 @@ from typing import Any
 from headrace.control.rollouts import queries as rollouts
 from headrace.governance import approvals
 from headrace.project.wiring import Platform
-from headrace.runs import queries as runs
+from headrace.runs import browse
+from headrace.runs.browse import Wanted
 from headrace.server.console.pages import Page
 from headrace.server.console.services import ServiceNow, Services
 from headrace.server.requests import Call
 
 _ACTIVE = ("PENDING", "RUNNING", "PAUSED", "CANCELING")
 SHOWN = 5
-_LOOKED_AT = 50
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,19 @@ def pages(platform: Platform, services: Services) -> list[Page]:
     """The page /."""
 
     def data(call: Call) -> HomePage:
-        database = platform.database
-        active = [run for state in _ACTIVE for run in runs.list_runs(database, limit=SHOWN, state=state)]
+        active = [run for state in _ACTIVE for run in _newest(platform, state)]
         return HomePage(
             needs=_needs(platform),
             services=services.all(),
             active=sorted(active, key=lambda run: str(run["created_at"]), reverse=True),
-            failed=list(runs.list_runs(database, limit=SHOWN, state="FAILED")),
+            failed=_newest(platform, "FAILED"),
         )
 
     return [Page("/", "home.html", data, live=True, moving=True)]
+
+
+def _newest(platform: Platform, state: str) -> list[Mapping[str, Any]]:
+    return list(browse.newest(platform.database, Wanted(state=state), limit=SHOWN).runs)
 
 
 def _needs(platform: Platform) -> list[Need]:
@@ -67,7 +70,7 @@ def _needs(platform: Platform) -> list[Need]:
     for gate in approvals.gates(database, "waiting"):
         told = gate.to_dict()
         found.append(Need(told["question"], f"/approvals/{gate.id}", told["opened_at"], False))
-    found += _failed_runs(runs.search_runs(database, limit=_LOOKED_AT))
+    found += [_failed(run) for run in browse.ended_last(database) if run["state"] == "FAILED"]
     return sorted(found, key=lambda need: (not need.bad, need.since))
 
 
@@ -84,15 +87,6 @@ def _of_rollouts(service: str, newest: Sequence[Mapping[str, Any]]) -> list[Need
     return found
 
 
-def _failed_runs(newest: Sequence[Mapping[str, Any]]) -> list[Need]:
-    """The newest run of each pipeline, when it failed."""
-    seen: set[str] = set()
-    found = []
-    for run in newest:
-        if run["pipeline"] in seen or run["state"] not in ("SUCCEEDED", "FAILED"):
-            continue
-        seen.add(run["pipeline"])
-        if run["state"] == "FAILED":
-            why = (run["error"] or {}).get("message", "")
-            found.append(Need(f"{run['pipeline']} failed: {why}", f"/runs/{run['run_id']}", run["finished_at"], True))
-    return found
+def _failed(run: Mapping[str, Any]) -> Need:
+    why = (run["error"] or {}).get("message", "")
+    return Need(f"{run['pipeline']} failed: {why}", f"/runs/{run['run_id']}", run["finished_at"], True)

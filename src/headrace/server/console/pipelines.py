@@ -20,8 +20,9 @@ from headrace.governance.rbac import Role
 from headrace.project import load
 from headrace.project.wiring import Platform
 from headrace.project.written import Sources
-from headrace.runs import packages, queries, recurring, submission
+from headrace.runs import browse, packages, queries, recurring, submission
 from headrace.runs import pipelines as uploaded
+from headrace.runs.browse import Wanted
 from headrace.runs.gaps import gaps
 from headrace.runs.graph import Node, graph
 from headrace.runs.packages import spec_json
@@ -120,7 +121,7 @@ class Pipelines:
         return PipelinesPage(rows)
 
     def _runs(self, name: str) -> list[Mapping[str, Any]]:
-        return list(queries.search_runs(self.database, pipeline=name, limit=LATEST))
+        return list(browse.newest(self.database, Wanted(pipeline=name), limit=LATEST).runs)
 
     def _runs_of(self, pipeline_id: str) -> list[Mapping[str, Any]]:
         rows = self.database.query(

@@ -23,25 +23,21 @@ from headrace.server.json_text import json_text
 from headrace.server.operations import TEXT
 from headrace.server.requests import Call
 from headrace.serving import payload_log, revisions
+from headrace.serving.payload_log import LabelCounts
 from headrace.serving.traffic import Figures, Point, Traffic
 
 TRY_SECONDS = 15.0
 _MOST_ANSWER = 64 * 1024
 _MOST_TRIED = 100
 _RECENT = 20
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What late labels say of a revision's predictions: how many have one, how many were wrong."""
-
-    labelled: int
-    wrong: int
+# Labels are those of so many of the newest predictions.
+_LABELS = 20_000
 
 
 @dataclass(frozen=True)
 class ServiceNow:
-    """A service as it is now. `traffic`: all its revisions in the last minute; None when nothing counts."""
+    """A service as it is now. `traffic`: all its revisions in the last minute, None when nothing counts; `labels`: how
+    the newest predictions of the stable revision turned out."""
 
     name: str
     namespace: str
@@ -51,7 +47,7 @@ class ServiceNow:
     since: str
     traffic: Figures | None
     history: list[Point]
-    labels: Labels | None
+    labels: LabelCounts | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class RevisionRow:
     message: str
     created_at: str
     traffic: Figures | None
-    labels: Labels | None
+    labels: LabelCounts | None
     rollout: Mapping[str, Any] | None
 
 
@@ -156,9 +152,8 @@ class Services:
             bool(self.platform.project and service.name in self.platform.project.file.services),
         )  # fmt: skip
 
-    def _labels(self, service: str) -> dict[str, Labels]:
-        counts = payload_log.label_counts(self.platform.home, service)
-        return {revision: Labels(count.labelled, count.wrong) for revision, count in counts.items()}
+    def _labels(self, service: str) -> dict[str, LabelCounts]:
+        return payload_log.label_counts(self.platform.home, service, newest=_LABELS)
 
     def roll_back(self, sent: Submission) -> Done:
         rollout = acts.rollback(
