@@ -140,7 +140,7 @@ def test_a_pipeline_is_uploaded_started_and_repeated(served, browser, packages):
     assert "A version of uploaded" in again.text
     page = served.send("GET", "/pipelines/uploaded.json")[1]
     assert [field["name"] for field in page["inputs"]] == ["a", "b"]
-    assert [node["label"] for node in page["graph"]["nodes"]] == ["add"]
+    assert [line["node"]["name"] for line in page["lines"]] == ["add"]
     assert len(page["versions"]) == 2
     started = browser.send("/pipelines/uploaded", "/pipelines/uploaded/run", **{"p.a": "4", "p.b": "2"})
     run = str(started.url).rpartition("/")[2]

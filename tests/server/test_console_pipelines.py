@@ -117,7 +117,7 @@ def test_a_pipeline_that_never_ran_is_shown_as_it_is_written(of_project, started
     assert [(one["name"], one["kind"], one["text"]) for one in page["inputs"]] == [
         ("number", "NUMBER_INTEGER", ""), ("why", "STRING", "because"),
     ]  # fmt: skip
-    assert [node["label"] for node in page["graph"]["nodes"]] == ["double"]
+    assert [line["node"]["name"] for line in page["lines"]] == ["double"]
     form = Form(of_project, "/pipelines/written", "/pipelines/written/run")
     assert started(form.send(**{"p.number": "3"})) == {"number": 3, "why": "because"}
 

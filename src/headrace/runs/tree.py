@@ -59,15 +59,15 @@ class _Inside:
     ends: list[float] = field(default_factory=list)
     children: set[str] = field(default_factory=set)
 
-    def state(self, *, live: bool) -> str:
-        """As the planner combines them, as far as rows can tell."""
+    def state(self, idle: str) -> str:
+        """As the planner combines them, as far as rows can tell; `idle` when there are none."""
         for word in ("RUNNING", "PENDING", "PAUSED"):
             if self.states[word]:
                 return "RUNNING" if word == "PENDING" else word
         for word in ("FAILED", "CANCELED"):
             if self.states[word]:
                 return word
-        return "SUCCEEDED" if self.states else ("PENDING" if live else "SKIPPED")
+        return "SUCCEEDED" if self.states else idle
 
 
 def tree(database: Database, run: Mapping[str, Any], opened: Collection[str] = ()) -> list[Node]:
@@ -80,17 +80,26 @@ def tree(database: Database, run: Mapping[str, Any], opened: Collection[str] = (
         " WHERE run_id = ?",
         (run["id"],),
     )
-    walk = _Walk(document_of(run), {str(row["path"]): row for row in rows}, frozenset(opened), run)
+    known = {str(row["path"]): row for row in rows}
+    live = State(run["state"]) not in FINAL
+    walk = _Walk(document_of(run), known, frozenset(opened), json.loads(run["parameters"]), live=live)
+    walk.idle = "PENDING" if live else "SKIPPED"
     return walk.nodes("", "", "", 0)
+
+
+def tree_of_document(document: PipelineDocument, opened: Collection[str] = ()) -> list[Node]:
+    """The nodes of a pipeline that does not run: as `tree` gives them, with no state, and once what a loop repeats."""
+    return _Walk(document, {}, frozenset(opened), {}, live=False).nodes("", "", "", 0)
 
 
 def document_of(run: Mapping[str, Any]) -> PipelineDocument:
     """The pipeline of a run's row; it is read once."""
-    return _parsed(run["document"], run["file"])
+    return parsed(run["document"], run["file"])
 
 
 @lru_cache(maxsize=32)
-def _parsed(text: str, file: str) -> PipelineDocument:
+def parsed(text: str, file: str) -> PipelineDocument:
+    """A pipeline's document, as `pipeline_spec.parse` gives it; read once. Nobody changes it."""
     return pipeline_spec.parse(text, file)
 
 
@@ -110,13 +119,15 @@ def task_spec(document: PipelineDocument, path: str) -> Any | None:
 
 class _Walk:
     def __init__(
-        self, document: PipelineDocument, rows: Mapping[str, Any], opened: frozenset[str], run: Mapping[str, Any]
-    ) -> None:
+        self, document: PipelineDocument, rows: Mapping[str, Any], opened: frozenset[str],
+        arguments: Mapping[str, Any], *, live: bool,
+    ) -> None:  # fmt: skip
         self.document = document
         self.rows = rows
         self.opened = opened
-        self.live = State(run["state"]) not in FINAL
-        self.arguments = json.loads(run["parameters"])
+        self.arguments = arguments
+        self.live = live
+        self.idle = ""
         self.inside: dict[str, _Inside] = {}
         self.count = 0
         for path, row in rows.items():
@@ -137,14 +148,15 @@ class _Walk:
             about = {"needs": tuple(_join(path, other) for other in needs), "parent": parent, "depth": depth}
             about["condition"] = task.trigger_policy.condition
             is_dag = self.document.spec.components[task.component_ref.name].HasField("dag")
+            title = task.task_info.name or name
             if task.WhichOneof("iterator"):
-                found += self.loop(task, place, name, about)
+                found += self.loop(task, place, title, about)
             elif is_dag:
                 for again in self.tries(place):
-                    shown = name if again == place else f"{name}, try {int(again.rpartition('~')[2]) + 1}"
+                    shown = title if again == place else f"{title}, try {int(again.rpartition('~')[2]) + 1}"
                     found += self.group(task.component_ref.name, again, shown, GROUP, about)
             else:
-                found.append(self.leaf(place, task.task_info.name or name, TASK, about))
+                found.append(self.leaf(place, title, TASK, about))
         return found
 
     def tries(self, path: str) -> Iterator[str]:
@@ -159,7 +171,7 @@ class _Walk:
         row = self.rows.get(path)
         self.count += 1
         if row is None:
-            return Node(path=path, name=name, kind=kind, state="PENDING" if self.live else "SKIPPED", **about)
+            return Node(path=path, name=name, kind=kind, state=self.idle, **about)
         return Node(
             path=path, name=name, kind=kind, state=row["state"], started_at=row["started_at"],
             finished_at=row["finished_at"], attempts=row["attempt"], cached=bool(row["cached"]),
@@ -185,6 +197,8 @@ class _Walk:
         node = self.folded(path, name, LOOP, about, inside, done=done, total=total, opened=opened)
         if not opened:
             return [node]
+        if not self.idle:  # it does not run: what is in the loop, once
+            return [node, *self.nodes(task.component_ref.name, path, path, node.depth + 1)]
         shown = self.shown_iterations(path, total)
         node = Node(**{**vars(node), "left_out": total - len(shown)})
         found = [node]
@@ -210,7 +224,7 @@ class _Walk:
         row = self.rows.get(path)
         if row is not None:
             return str(row["state"])
-        return self.inside[path].state(live=self.live) if path in self.inside else ""
+        return self.inside[path].state(self.idle) if path in self.inside else ""
 
     def finished(self, path: str) -> bool:
         return self.state_of(path) in FINAL
@@ -220,7 +234,7 @@ class _Walk:
         opened: bool,
     ) -> Node:  # fmt: skip
         self.count += 1
-        state = inside.state(live=self.live)
+        state = inside.state(self.idle)
         if self.live and inside.states and state == "SUCCEEDED" and kind == LOOP and done < total:
             state = "RUNNING"
         return Node(

@@ -92,8 +92,8 @@ class Action:
     roles: Sequence[Role] = (Role.OPERATOR,)
     page: Page | None = None
 
-    def route(self, renderer: Renderer | None = None, frames: Frames | None = None) -> Route:
-        """The route of its form. Without what makes a page, every error is told on a page of its own."""
+    def route(self, renderer: Renderer, frames: Frames) -> Route:
+        """The route of its form."""
 
         async def endpoint(request: Request) -> Response:
             fields = await access.read_form(request, *self.roles)
@@ -102,9 +102,7 @@ class Action:
                 return lead_to(await run_in_threadpool(self.do, sent))
             except (UsageError, ConflictError) as error:
                 a_browser = "text/html" in request.headers.get("accept", "")
-                if not a_browser or isinstance(error, _NOT_OF_THE_FORM):
-                    raise
-                if self.page is None or renderer is None or frames is None:
+                if self.page is None or not a_browser or isinstance(error, _NOT_OF_THE_FORM):
                     raise
                 return await run_in_threadpool(_again, self.page, request, sent, error, renderer, frames)
 

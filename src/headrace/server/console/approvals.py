@@ -186,16 +186,14 @@ _KINDS = {
 
 def _inputs(gate: Gate) -> list[Field]:
     """What the gate's parameters ask for. Only the last approval that it needs must leave none of them open."""
-    made = forms.fields(
-        {
-            name: {
-                "parameterType": _KINDS.get(str(asked.get("type", "")), "STRING"),
-                "description": asked.get("description", ""), "literals": asked.get("enum") or (),
-                **({"defaultValue": asked["default"]} if "default" in asked else {}),
-            }
-            for name, asked in gate.parameters.items()
-        }, gate.values,
-    )  # fmt: skip
+    made = []
+    for name, asked in gate.parameters.items():
+        definition = {
+            "parameterType": _KINDS.get(str(asked.get("type", "")), "STRING"),
+            "description": asked.get("description", ""), "literals": asked.get("enum") or (),
+            **({"defaultValue": asked["default"]} if "default" in asked else {}),
+        }  # fmt: skip
+        made.append(forms.field_of(name, definition, gate.values))
     return [replace(one, required=one.required and _missing(gate) == 1) for one in made]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.contracts.pipeline_spec import PipelineDocument
 from headrace.contracts.pipeline_spec import values as values_of
 from headrace.server.console.actions import FormError
 from headrace.server.json_text import json_text
@@ -31,23 +32,28 @@ class Field:
 
 
 def fields(
-    definitions: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], otherwise: Mapping[str, str] | None = None
+    document: PipelineDocument, values: Mapping[str, Any], otherwise: Mapping[str, str] | None = None
 ) -> list[Field]:
-    """A field for each input of a pipeline (ComponentInputsSpec.ParameterSpec by name), filled with `values`.
+    """A field for each input of a pipeline, filled with `values`.
 
     `otherwise` says of some from where their values come when nobody gives them.
     """
-    made = []
-    for name, definition in definitions.items():
-        elsewhere = (otherwise or {}).get(name, "")
-        value = None if elsewhere else values.get(name, definition.get("defaultValue"))
-        known = "defaultValue" in definition or name in values or bool(elsewhere)
-        required = not known and not definition.get("isOptional", False)
-        kind = str(definition.get("parameterType", "STRING"))
-        choices = tuple(text_of(choice, kind) for choice in definition.get("literals", ()))
-        text, description = text_of(value, kind), str(definition.get("description", ""))
-        made.append(Field(name, kind, text, required, description, choices, elsewhere))
-    return made
+    from google.protobuf import json_format
+
+    told = json_format.MessageToDict(document.spec.root.input_definitions).get("parameters", {})
+    # A map of protobuf has no order.
+    return [field_of(name, told[name], values, (otherwise or {}).get(name, "")) for name in sorted(told)]
+
+
+def field_of(name: str, definition: Mapping[str, Any], values: Mapping[str, Any], elsewhere: str = "") -> Field:
+    """A field for an input that is described as in ComponentInputsSpec.ParameterSpec."""
+    value = None if elsewhere else values.get(name, definition.get("defaultValue"))
+    known = "defaultValue" in definition or name in values or bool(elsewhere)
+    required = not known and not definition.get("isOptional", False)
+    kind = str(definition.get("parameterType", "STRING"))
+    choices = tuple(text_of(choice, kind) for choice in definition.get("literals", ()))
+    text, description = text_of(value, kind), str(definition.get("description", ""))
+    return Field(name, kind, text, required, description, choices, elsewhere)
 
 
 def read(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
@@ -58,7 +64,7 @@ def read(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
     """
     found, wrong = {}, {}
     for field in asked:
-        text = sent.get(PREFIX + field.name)
+        text = typed(sent, field.name)
         may_be_empty = field.kind == "STRING" and not field.choices and not field.otherwise
         if text is None or (text == "" and not may_be_empty and not field.required):
             continue
@@ -69,6 +75,18 @@ def read(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
     if wrong:
         raise FormError(wrong)
     return found
+
+
+def changed(asked: Sequence[Field], sent: Mapping[str, str]) -> dict[str, Any]:
+    """What was sent and differs from what stood in the fields. Raises FormError."""
+    before = {field.name: field.text.replace("\r\n", "\n") for field in asked}
+    return {name: value for name, value in read(asked, sent).items() if typed(sent, name) != before[name]}
+
+
+def typed(sent: Mapping[str, str], name: str) -> str | None:
+    """What was typed for a parameter; None when it was not asked for. A browser sends lines with CR LF."""
+    text = sent.get(PREFIX + name)
+    return None if text is None else text.replace("\r\n", "\n")
 
 
 def text_of(value: Any, kind: str = "") -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -20,19 +21,18 @@ from headrace.governance.rbac import Role
 from headrace.project import load
 from headrace.project.wiring import Platform
 from headrace.project.written import Sources
-from headrace.runs import browse, packages, queries, recurring, submission
+from headrace.runs import browse, packages, queries, recurring, submission, tree
 from headrace.runs import pipelines as uploaded
 from headrace.runs.browse import Wanted
 from headrace.runs.gaps import gaps
-from headrace.runs.graph import Node, graph
-from headrace.runs.packages import spec_json
 from headrace.runs.pipelines import Named, Source
 from headrace.runs.schedules import Schedule
 from headrace.runs.submission import Occasion, RunRequest
 from headrace.runs.submit import create_run
 from headrace.server import access
-from headrace.server.console import forms
+from headrace.server.console import folding, forms
 from headrace.server.console.actions import Action, Done, FormError, Submission, lead_to
+from headrace.server.console.folding import Links
 from headrace.server.console.forms import Field
 from headrace.server.console.pages import Page
 from headrace.server.operations import TEXT
@@ -69,12 +69,22 @@ class Version:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A task or a group of the pipeline; a group leads to where it is unfolded."""
+
+    node: tree.Node
+    href: str
+    toggle: str
+    selected: bool = False
+
+
+@dataclass(frozen=True)
 class PipelinePage:
     """`version`: the uploaded version that is shown, or SOURCE for a project's pipeline as it is written now.
 
     A project's pipeline is else shown as `as_of`, its newest run, had it, which spares the time to compile it;
-    `is_newer`: its source has been changed since. `problem`: why the source gives no document. `graph` is None without
-    a document. `gaps`: what of it the embedded engine does not carry out.
+    `is_newer`: its source has been changed since. `problem`: why the source gives no document. `lines`: its tasks, none
+    without a document; `opened`: the groups that are unfolded. `gaps`: what the embedded engine does not carry out.
     """
 
     name: str
@@ -84,7 +94,8 @@ class PipelinePage:
     description: str
     version: str
     versions: list[Version]
-    graph: Node | None
+    lines: list[Part]
+    opened: str
     inputs: list[Field]
     gaps: list[Mapping[str, Any]]
     runs: list[Mapping[str, Any]]
@@ -132,9 +143,10 @@ class Pipelines:
 
     def shown(self, call: Call) -> PipelinePage:
         name, asked = call.path["pipeline"], call.query.text("version")
+        opened = folding.asked(call.query.text("open"))
         entry = self._entry(name)
         if self.sources and entry is not None and asked in ("", SOURCE):
-            return self._of_project(self.sources, entry, asked)
+            return self._of_project(self.sources, entry, asked, opened)
         found = self._uploaded(name)
         document, version = "", ""
         if self._versions(found["pipeline_id"]):
@@ -142,10 +154,10 @@ class Pipelines:
             document, version = chosen.source.text, chosen.version_id
         return self._page(
             found["name"], found["pipeline_id"], "", [], found["description"], version, document, {},
-            self._runs_of(found["pipeline_id"]),
+            self._runs_of(found["pipeline_id"]), opened,
         )  # fmt: skip
 
-    def _of_project(self, sources: Sources, entry: PipelineEntry, asked: str) -> PipelinePage:
+    def _of_project(self, sources: Sources, entry: PipelineEntry, asked: str, opened: set[str]) -> PipelinePage:
         """A pipeline of the project: as it is written, where that is known or asked for, else as it ran last."""
         runs = self._runs(entry.name)
         written = sources.kept(entry.name)
@@ -158,7 +170,7 @@ class Pipelines:
             document = str(row["document"]) if row else ""
         page = self._page(
             entry.name, "", entry.source, [f"push:{glob}" for glob in entry.push], "", SOURCE if written else "",
-            document, entry.parameters, runs,
+            document, entry.parameters, runs, opened,
         )  # fmt: skip
         if written:
             return replace(page, problem=written.problem, remedy=written.remedy)
@@ -167,23 +179,24 @@ class Pipelines:
 
     def _page(
         self, name: str, pipeline_id: str, source: str, triggers: list[str], description: str, version: str,
-        document: str, values: Mapping[str, Any], runs: list[Mapping[str, Any]],
+        document: str, values: Mapping[str, Any], runs: list[Mapping[str, Any]], opened: set[str],
     ) -> PipelinePage:  # fmt: skip
-        spec = spec_json(document) if document else {}
+        read = tree.parsed(document, name) if document else None
         looked_up = {
             key: f"{one.kind} {one.value}, from headrace.toml"
             for key, one in values.items()
             if isinstance(one, Reference)
         }
-        definitions = spec.get("pipeline_spec", spec).get("root", {}).get("inputDefinitions", {}).get("parameters", {})
-        lacking = gaps(pipeline_spec.parse(document, name)) if document else []
+        lacking = gaps(read) if read else []
+        links = Links(f"/pipelines/{quote(name, safe='')}", frozenset(opened), kept={"version": version})
         repeated: list[Mapping[str, Any]] = []
         if pipeline_id:
             repeated.extend(recurring.of_pipeline(self.database, pipeline_id))
         return PipelinePage(
             name=name, id=pipeline_id, source=source, triggers=triggers, description=description, version=version,
-            versions=self._versions(pipeline_id) if pipeline_id else [], graph=graph(spec) if document else None,
-            inputs=forms.fields(definitions, values, looked_up),
+            versions=self._versions(pipeline_id) if pipeline_id else [], opened=",".join(sorted(opened)),
+            lines=[_part(node, links) for node in tree.tree_of_document(read, opened)] if read else [],
+            inputs=forms.fields(read, values, looked_up) if read else [],
             gaps=[{"problem": str(gap), "remedy": gap.remedy, "fatal": gap.fatal} for gap in lacking],
             runs=runs, recurring=repeated, document=document,
         )  # fmt: skip
@@ -296,6 +309,11 @@ class Pipelines:
         return Done(f"/pipelines/{name}", f"A version of {name} has been uploaded.")
 
 
+def _part(node: tree.Node, links: Links) -> Part:
+    toggle = links.toggle(node.path) if folding.folds(node) else ""
+    return Part(node, toggle, toggle)
+
+
 def pages(pipelines: Pipelines) -> list[Page]:
     """The pages below /pipelines."""
     return [
@@ -305,7 +323,7 @@ def pages(pipelines: Pipelines) -> list[Page]:
 
 
 def _page_of_one(pipelines: Pipelines) -> Page:
-    return Page("/pipelines/{pipeline}", "pipeline.html", pipelines.shown, {"version": TEXT}, live=True)
+    return Page("/pipelines/{pipeline}", "pipeline.html", pipelines.shown, {"version": TEXT, "open": TEXT}, live=True)
 
 
 def actions(pipelines: Pipelines) -> list[Action]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ from starlette.responses import HTMLResponse
 from headrace.governance.rbac import Role
 from headrace.server import access
 from headrace.server.console.actions import TOLD_COOKIE, Refused
+from headrace.server.console.folding import Line, boxes
 from headrace.server.console.frame import Frame
 from headrace.server.json_text import json_text
 
@@ -129,44 +129,17 @@ def _data(value: Any) -> Any:
     """Data for a script, as JSON that no text in it can end: https://html.spec.whatwg.org/#restrictions-for-contents-of-script-elements"""
     from markupsafe import Markup
 
-    told = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return Markup(json_text(told).replace("<", "\\u003c"))
+    return Markup(json_text(_plain(value)).replace("<", "\\u003c"))
 
 
-# Of a loop, so many iterations are drawn beside those that are unfolded or failed; the table has them all.
-_MOST_DRAWN = 8
-_SIGNS = {
-    "SUCCEEDED": ("good", "✓"), "FAILED": ("bad", "✕"), "RUNNING": ("busy", "●"), "PAUSED": ("wait", "‖"),
-}  # fmt: skip
+def _graph(lines: Iterable[Line]) -> Any:
+    return _data(boxes(lines))
 
 
-def _graph(lines: Iterable[Any]) -> Any:
-    """The lines of a run's page as the script that lays them out takes them: JSON that is safe inside an element."""
-    from markupsafe import Markup
-
-    told, listed, left_out = [], Counter[str](), set[str]()
-    for line in lines:
-        node = line.node
-        if node.kind == "iteration" and not node.opened and not line.selected and node.state != "FAILED":
-            listed[node.parent] += 1
-            if listed[node.parent] > _MOST_DRAWN:
-                left_out.add(node.parent)
-                continue
-        kind, sign = _SIGNS.get(node.state, ("idle", "○"))
-        note = f"{node.total} ×, {node.done} done" if node.kind == "loop" else ""
-        if node.kind != "loop" and line.toggle:
-            note = f"{node.done} of {node.total} done"
-        told.append(
-            {
-                "path": node.path, "parent": node.parent, "name": node.name, "state": node.state.lower(), "kind": kind,
-                "sign": sign, "note": note or ("reused" if node.cached else ""), "needs": node.needs,
-                "href": line.href, "selected": line.selected,
-            }
-        )  # fmt: skip
-    for one in told:
-        if one["path"] in left_out:
-            one["name"] += f", {one['note'].partition(',')[0]} (some)"
-    return Markup(json_text(told).replace("<", "\\u003c"))
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _pretty(value: Any) -> str:

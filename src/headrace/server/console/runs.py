@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from headrace.clock import rfc3339
-from headrace.contracts.pipeline_spec import values
 from headrace.errors import UsageError
 from headrace.governance import approvals
 from headrace.project.wiring import Platform
@@ -18,8 +17,10 @@ from headrace.runs import browse, comparison, inspection, paths, queries, transi
 from headrace.runs.browse import Wanted
 from headrace.runs.model import FINAL, State
 from headrace.runs.rerun import goes_on_from, rerun
-from headrace.server.console import artifacts
+from headrace.server.console import artifacts, forms
 from headrace.server.console.actions import Action, Done, Submission
+from headrace.server.console.folding import Links, asked, folds
+from headrace.server.console.forms import Field
 from headrace.server.console.pages import Page
 from headrace.server.operations import TEXT
 from headrace.server.requests import Call
@@ -27,7 +28,6 @@ from headrace.server.requests import Call
 PER_PAGE = 50
 STATES = ("PENDING", "RUNNING", "PAUSED", "SUCCEEDED", "FAILED", "CANCELING", "CANCELED")
 _MOST_FAILURES = 3
-_PREFIX = "p."
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,6 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Field:
-    """A parameter in the form for another run: its value as text, and what may be chosen ([] for anything)."""
-
-    name: str
-    type: str
-    value: str
-    choices: list[str]
-
-
-@dataclass(frozen=True)
 class RunPage:
     """`seconds`: how long the bars' line is. `previous`: the run that this one goes on from; "" for none."""
 
@@ -125,8 +115,12 @@ def pages(platform: Platform) -> list[Page]:
     return [
         Page("/runs", "runs.html", shown.listing, listing, live=True),
         Page("/runs/compare", "compare.html", shown.compare, {"a": TEXT, "b": TEXT}),
-        Page("/runs/{run}", "run.html", shown.one, {"task": TEXT, "open": TEXT}, live=True),
+        _page_of_one(shown),
     ]
+
+
+def _page_of_one(shown: _Runs) -> Page:
+    return Page("/runs/{run}", "run.html", shown.one, {"task": TEXT, "open": TEXT}, live=True)
 
 
 def actions(platform: Platform) -> list[Action]:
@@ -135,7 +129,7 @@ def actions(platform: Platform) -> list[Action]:
     return [
         Action("/runs/{run}/cancel", acts.cancel),
         Action("/runs/{run}/retry", acts.retry),
-        Action("/runs/{run}/rerun", acts.rerun),
+        Action("/runs/{run}/rerun", acts.rerun, page=_page_of_one(_Runs(platform))),
     ]
 
 
@@ -168,12 +162,12 @@ class _Runs:
     def one(self, call: Call) -> RunPage:
         row = queries.find(self.database, call.path["run"])
         run, path = queries.run_row_json(row), call.query.text("task")
-        opened = {part for part in call.query.text("open").split(",") if part} | set(paths.groups(path))
+        opened = asked(call.query.text("open")) | set(paths.groups(path))
         nodes = tree.tree(self.database, row, opened)
         task = inspection.task(self.database, row, path) if path else None
         began = min((node.started_at for node in nodes if node.started_at is not None), default=row["created_at"])
         end = row["finished_at"] or self.platform.clock.now()
-        links = _Links(row["id"], frozenset(opened), path)
+        links = Links(f"/runs/{quote(row['id'])}", frozenset(opened), path)
         return RunPage(
             run=run, took=_took(run), seconds=max(end - began, 0.001),
             lines=[_line(node, links, began, end) for node in nodes],
@@ -198,7 +192,7 @@ class _Runs:
         waiting = approvals.gates(self.database, "waiting")
         return [Gate(gate.id, gate.question) for gate in waiting if gate.subject.startswith(f"run/{row['id']}/")]
 
-    def _failures(self, row: Mapping[str, Any], links: _Links) -> list[Failure]:
+    def _failures(self, row: Mapping[str, Any], links: Links) -> list[Failure]:
         failed = self.database.query(
             "SELECT path, message FROM task WHERE run_id = ? AND state = 'FAILED' ORDER BY finished_at LIMIT ?",
             (row["id"], _MOST_FAILURES),
@@ -239,7 +233,7 @@ class _Acts:
             begin = sorted({str(one["path"]).partition("/")[0] for one in known})
         run_id = rerun(
             self.database, self.platform.home, row["id"], actor=sent.who.name, at=self._now(), begin=begin,
-            parameters=_changed(row, sent.fields), reason=sent.reason,
+            parameters=forms.changed(_fields(row), sent.fields), reason=sent.reason,
         )  # fmt: skip
         self.platform.mlflow_runs.begin(run_id)
         return Done(f"/runs/{run_id}", f"This run goes on from {row['id']}.")
@@ -251,32 +245,8 @@ class _Acts:
         return self.platform.clock.now()
 
 
-@dataclass(frozen=True)
-class _Links:
-    """Addresses on a run's page: what is unfolded stays so."""
-
-    run_id: str
-    opened: frozenset[str]
-    selected: str
-
-    def task(self, path: str) -> str:
-        return f"{self._to(self.opened, path)}#selected"
-
-    def toggle(self, path: str) -> str:
-        inside = {one for one in self.opened if one == path or one.startswith(f"{path}/")}
-        opened = self.opened - inside if path in self.opened else self.opened | {path}
-        # A task that is shown keeps its groups unfolded, so it goes with them.
-        selected = "" if path in self.opened and self.selected.startswith(f"{path}/") else self.selected
-        return self._to(opened, selected)
-
-    def _to(self, opened: frozenset[str] | set[str], task: str) -> str:
-        asked = {"task": task, "open": ",".join(sorted(opened))}
-        text = urlencode({name: value for name, value in asked.items() if value}, safe="/,")
-        return f"/runs/{quote(self.run_id)}?{text}" if text else f"/runs/{quote(self.run_id)}"
-
-
-def _line(node: tree.Node, links: _Links, began: float, end: float) -> Line:
-    is_group = node.kind in (tree.GROUP, tree.LOOP) or node.total > 0
+def _line(node: tree.Node, links: Links, began: float, end: float) -> Line:
+    is_group = folds(node)
     ended = node.finished_at if node.finished_at is not None else end
     x = width = None
     if node.started_at is not None:
@@ -293,36 +263,7 @@ def _line(node: tree.Node, links: _Links, began: float, end: float) -> Line:
 
 
 def _fields(row: Mapping[str, Any]) -> list[Field]:
-    document, given = tree.document_of(row), json.loads(row["parameters"])
-    return [
-        Field(
-            name, values.type_name(definition.parameter_type), values.to_text(given[name]) if name in given else "",
-            ["true", "false"] if definition.parameter_type == values.BOOLEAN else _literals(definition),
-        )
-        for name, definition in sorted(document.spec.root.input_definitions.parameters.items())
-    ]  # fmt: skip
-
-
-def _literals(definition: Any) -> list[str]:
-    if "literals" not in definition.DESCRIPTOR.fields_by_name:
-        return []
-    kind = definition.parameter_type
-    return [values.to_text(values.from_message(one, kind)) for one in definition.literals]
-
-
-def _changed(row: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """The parameters of the form that differ from the run's. Raises UsageError: one is of the wrong type."""
-    wanted = tree.document_of(row).spec.root.input_definitions.parameters
-    given, found = json.loads(row["parameters"]), dict[str, Any]()
-    for name, text in fields.items():
-        known = name.removeprefix(_PREFIX)
-        if not name.startswith(_PREFIX) or known not in wanted:
-            continue
-        before = values.to_text(given[known]) if known in given else ""
-        # A browser sends the lines of a text with CR LF.
-        if text.replace("\r\n", "\n") != before.replace("\r\n", "\n"):
-            found[known] = values.checked(text, wanted[known].parameter_type, known)
-    return found
+    return forms.fields(tree.document_of(row), json.loads(row["parameters"]))
 
 
 def _took(run: Mapping[str, Any]) -> float | None:

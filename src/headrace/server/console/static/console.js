@@ -69,7 +69,15 @@ if (document.querySelector("[data-live]")) {
   }
 }
 
-window.headrace = { part, refresh, lasting };
+// An element of a picture.
+function svg(name, attributes, text) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+window.headrace = { part, refresh, svg };
 document.addEventListener("DOMContentLoaded", refresh);
 document.addEventListener("htmx:after:swap", refresh);
 setInterval(tellTimes, 1000);

@@ -1,90 +1,76 @@
-// The graph of a pipeline: laid out by dagre, group by group; a group unfolds when it is asked to.
+// The graph of a pipeline or of a run: laid out by dagre, groups that are unfolded around what is in them.
 "use strict";
 
-const SVG = "http://www.w3.org/2000/svg";
-const opened = new Set();
-const HIGH = 34, HEAD = 26, PAD = 12;
+{
+  const { part, svg: make } = window.headrace;
+  const measure = document.createElement("canvas").getContext("2d");
+  function widthOf(text, size) {
+    measure.font = `${size}px system-ui, sans-serif`;
+    return measure.measureText(text).width;
+  }
+  function cut(text) {
+    return text.length > 34 ? text.slice(0, 33) + "…" : text;
+  }
 
-headrace.part("graph", (element) => {
-  const root = JSON.parse(document.getElementById("graph-data").textContent);
-  element.hidden = false;
-  if (!element.dataset.kept) {
-    element.dataset.kept = "yes";
-    // A group with few tasks is shown with what is inside; loops stay folded.
-    const few = root.nodes.length <= 12;
-    (function open(node) {
-      for (const inner of node.nodes) {
-        if (few && inner.nodes.length && inner.nodes.length <= 4 && inner.kind !== "loop") { opened.add(inner.id); open(inner); }
+  part("graph", (element) => {
+    if (!window.dagre) return;
+    const nodes = JSON.parse(element.querySelector("script").textContent);
+    element.hidden = nodes.length === 0;
+    const layout = new dagre.graphlib.Graph({ compound: true });
+    layout.setGraph({ rankdir: "LR", nodesep: 12, ranksep: 34, marginx: 14, marginy: 14 });
+    layout.setDefaultEdgeLabel(() => ({}));
+    const children = {};
+    for (const node of nodes) (children[node.parent] ??= []).push(node);
+    for (const node of nodes) {
+      if (children[node.path]) layout.setNode(node.path, { node });
+      else layout.setNode(node.path, { node, height: node.note ? 44 : 30, width: 46 + Math.max(widthOf(cut(node.name), 12), widthOf(node.note, 11)) });
+    }
+    for (const node of nodes) if (node.parent) layout.setParent(node.path, node.parent);
+    // An edge to or from an unfolded group leads to what begins or ends in it: edges join boxes, not groups.
+    const known = new Map(nodes.map((node) => [node.path, node]));
+    function first(path) {
+      return children[path] ? children[path].filter((child) => !child.needs.some((need) => known.has(need))).flatMap((child) => first(child.path)) : [path];
+    }
+    function last(path) {
+      if (!children[path]) return [path];
+      const needed = new Set(children[path].flatMap((child) => child.needs));
+      return children[path].filter((child) => !needed.has(child.path)).flatMap((child) => last(child.path));
+    }
+    for (const node of nodes) {
+      for (const need of node.needs) {
+        if (!known.has(need)) continue;
+        const [from, to] = [last(need), first(node.path)];
+        // A wide loop on both sides would be a square of edges.
+        for (const a of from.slice(0, 12)) for (const b of to.slice(0, 12)) layout.setEdge(a, b);
       }
-    })(root);
-  }
-  draw(element, root);
-});
-
-function draw(element, root) {
-  const picture = arrange(root);
-  const svg = make("svg", { width: picture.width, height: picture.height, viewBox: `0 0 ${picture.width} ${picture.height}` });
-  paint(svg, picture, () => draw(element, root));
-  element.replaceChildren(svg);
-}
-
-// The size of a group and the places of what is in it.
-function arrange(group) {
-  const graph = new dagre.graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 34, marginx: PAD, marginy: PAD });
-  graph.setDefaultEdgeLabel(() => ({}));
-  for (const node of group.nodes) {
-    const inner = node.nodes.length && opened.has(node.id) ? arrange(node) : null;
-    const text = node.label;
-    const width = Math.max(inner ? inner.width : 0, (node.nodes.length ? 74 : 46) + 6.9 * text.length);
-    graph.setNode(node.id, { node, inner, text, width, height: inner ? inner.height + HEAD : HIGH });
-  }
-  for (const node of group.nodes) for (const before of node.needs) if (graph.hasNode(before)) graph.setEdge(before, node.id);
-  dagre.layout(graph);
-  const size = graph.graph();
-  return { width: Math.ceil(size.width || 2 * PAD), height: Math.ceil(size.height || 2 * PAD),
-    nodes: graph.nodes().map((id) => graph.node(id)), edges: graph.edges().map((edge) => graph.edge(edge).points) };
-}
-
-function paint(parent, picture, again) {
-  for (const points of picture.edges) {
-    parent.append(make("polyline", { class: "edge", points: points.map((p) => `${p.x},${p.y}`).join(" ") }));
-    const [from, to] = points.slice(-2);
-    const angle = Math.atan2(to.y - from.y, to.x - from.x) * 180 / Math.PI;
-    parent.append(make("path", { class: "arrow", d: "M-7 -3.5L0 0L-7 3.5Z", transform: `translate(${to.x} ${to.y}) rotate(${angle})` }));
-  }
-  for (const place of picture.nodes) {
-    const { node, inner, text, width, height } = place;
-    const x = place.x - width / 2, y = place.y - height / 2;
-    const isGroup = node.nodes.length > 0;
-    const box = make("g", { class: `node ${node.kind}`, transform: `translate(${x} ${y})` });
-    box.append(make("rect", { width, height, rx: isGroup ? 8 : 5 }));
-    box.append(words(10, isGroup && inner ? 18 : HIGH / 2 + 4.5, text));
-    if (isGroup) {
-      const isOpen = Boolean(inner);
-      const button = make("g", { class: "fold", role: "button", tabindex: "0", "aria-label": `${isOpen ? "fold" : "unfold"} ${node.label}`, "aria-expanded": String(isOpen) });
-      button.append(make("rect", { x: width - 27, y: 5, width: 21, height: 18, rx: 4 }), words(width - 21, 18.5, isOpen ? "−" : "+"));
-      const turn = () => { isOpen ? opened.delete(node.id) : opened.add(node.id); again(); };
-      button.addEventListener("click", turn);
-      button.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); turn(); } });
-      box.append(button);
     }
-    if (inner) {
-      const inside = make("g", { transform: `translate(${(width - inner.width) / 2} ${HEAD})` });
-      paint(inside, inner, again);
-      box.append(inside);
+    dagre.layout(layout);
+    const { width, height } = layout.graph();
+    const picture = make("svg", { width: Math.ceil(width), height: Math.ceil(height), viewBox: `0 0 ${width} ${height}`, role: "group" });
+    const tip = make("marker", { id: "tip", viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+    tip.append(make("path", { class: "tip", d: "M0 0 L8 4 L0 8 Z" }));
+    const definitions = make("defs", {});
+    definitions.append(tip);
+    picture.append(definitions);
+    for (const node of nodes.filter((one) => children[one.path])) picture.append(box(layout.node(node.path), node, true));
+    for (const edge of layout.edges()) {
+      const points = layout.edge(edge).points;
+      picture.append(make("path", { class: "edge", "marker-end": "url(#tip)", d: points.map((point, n) => `${n ? "L" : "M"}${point.x.toFixed(1)} ${point.y.toFixed(1)}`).join("") }));
     }
-    parent.append(box);
-  }
-}
+    for (const node of nodes.filter((one) => !children[one.path])) picture.append(box(layout.node(node.path), node, false));
+    element.querySelector("svg")?.remove();
+    element.append(picture);
+  });
 
-function make(name, attributes) {
-  const element = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  return element;
-}
-function words(x, y, text) {
-  const element = make("text", { x, y });
-  element.textContent = text;
-  return element;
+  function box(place, node, cluster) {
+    const link = make(node.href ? "a" : "g", { ...(node.href && { href: node.href }), class: `${node.kind}${node.selected ? " selected" : ""}${cluster ? " cluster" : ""}` });
+    const [x, y] = [place.x - place.width / 2, place.y - place.height / 2];
+    link.append(make("title", {}, [node.path, node.state, node.note].filter(Boolean).join(", ")));
+    link.append(make("rect", { x, y, width: place.width, height: place.height, rx: 5 }));
+    const top = cluster ? y + 14 : node.note ? y + 18 : place.y + 4;
+    link.append(make("text", { class: "sign", x: x + 9, y: top }, node.sign));
+    link.append(make("text", { x: x + 26, y: top }, cut(node.name)));
+    if (node.note && !cluster) link.append(make("text", { class: "small", x: x + 26, y: top + 16 }, node.note));
+    return link;
+  }
 }

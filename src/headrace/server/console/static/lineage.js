@@ -2,15 +2,9 @@
 "use strict";
 
 {
-  const SVG = "http://www.w3.org/2000/svg";
+  const { part, svg: element } = window.headrace;
   const HEIGHT = 44, PADDING = 12, LONGEST = 30;
 
-  function element(name, attributes, text) {
-    const made = document.createElementNS(SVG, name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== undefined) made.textContent = text;
-    return made;
-  }
   function cut(text) {
     return text.length > LONGEST ? text.slice(0, LONGEST - 1) + "…" : text;
   }
@@ -78,8 +72,5 @@
     const start = graph.node(data.start);
     area.scrollTo(start.x - area.clientWidth / 2, start.y - area.clientHeight / 2);
   }
-  document.addEventListener("DOMContentLoaded", () => {
-    const area = document.querySelector('[data-part="lineage"]');
-    if (area) draw(area);
-  });
+  part("lineage", draw);
 }
