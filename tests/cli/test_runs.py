@@ -3,7 +3,6 @@ import signal
 
 import pytest
 
-from headrace.cli import output
 from headrace.contracts import pipeline_spec
 from headrace.processes import alive, created
 from headrace.project.compile import compile_pipeline
@@ -143,14 +142,6 @@ def test_a_reader_that_goes_away_is_told_nothing(ran):
     listing = ran.start("runs", "list")
     listing.stdout.close()
     assert listing.stderr.read() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(-1, "0.0s"), (0.84, "0.8s"), (12.3, "12s"), (303, "5m 3s"), (3600, "1h"), (12000, "3h 20m"), (187200, "2d 4h")],
-)
-def test_durations_are_told_as_a_person_says_them(seconds, said):
-    assert output.duration(seconds) == said
 
 
 WAITING = """

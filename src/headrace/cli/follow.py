@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from headrace.cli import output
+from headrace.clock import lasting
 from headrace.governance import approvals
 from headrace.project.wiring import Platform
 from headrace.runs import queries
@@ -90,7 +91,7 @@ class Progress:
         since: dict[str, float] = {}
         for row in running:
             since.setdefault(_folded(row["path"]), row["started_at"])
-        doing = [f"{path.rpartition('/')[2]}{self._done(path)} {output.duration(now - t)}" for path, t in since.items()]
+        doing = [f"{path.rpartition('/')[2]}{self._done(path)} {lasting(now - t)}" for path, t in since.items()]
         width = shutil.get_terminal_size().columns
         if doing:
             click.secho(f"  … {', '.join(doing)}"[: width - 1], nl=False, dim=True)
@@ -117,13 +118,13 @@ def _line(row: dict[str, Any]) -> str:
     elif row["started_at"] is None:
         took = "not started"
     else:
-        took = output.duration(row["finished_at"] - row["started_at"])
+        took = lasting(row["finished_at"] - row["started_at"])
     return _told(row["path"], row, took)
 
 
 def _loop_line(path: str, rows: list[dict[str, Any]]) -> str:
     cached = sum(row["cached"] for row in rows)
-    took = output.duration(max(row["finished_at"] for row in rows) - min(row["started_at"] for row in rows))
+    took = lasting(max(row["finished_at"] for row in rows) - min(row["started_at"] for row in rows))
     return _told(path, rows[0], f"{len(rows)} times, {took}" + (f", {cached} from cache" if cached else ""))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from headrace.clock import lasting
 from headrace.server.json_text import json_text
 
 _COLOURS = {
@@ -50,10 +51,10 @@ def pairs(values: Mapping[str, Any]) -> None:
 
 
 def ago(moment: str | None, now: float | None = None) -> str:
-    """How long ago an RFC 3339 time was: `12s`, `5m`, `3h`, `2d`; "" for None."""
+    """How long ago an RFC 3339 time was: `12 s`, `5 min 3 s`, `3 h`, `2 d 4 h`; "" for None."""
     if not moment:
         return ""
-    return duration((time.time() if now is None else now) - datetime.fromisoformat(moment).timestamp())
+    return lasting((time.time() if now is None else now) - datetime.fromisoformat(moment).timestamp())
 
 
 def span(start: str | None, end: str | None) -> str:
@@ -61,18 +62,4 @@ def span(start: str | None, end: str | None) -> str:
     if not start:
         return ""
     finish = datetime.fromisoformat(end).timestamp() if end else time.time()
-    return duration(finish - datetime.fromisoformat(start).timestamp())
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `0.8s`, `12s`, `5m 3s`, `3h 20m`, `2d 4h`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f}s"
-    if seconds < 60:
-        return f"{seconds:.0f}s"
-    whole = int(seconds)
-    for unit, size, small, lesser in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // lesser
-            return f"{whole // size}{unit} {rest}{small}" if rest else f"{whole // size}{unit}"
-    return f"{whole}s"
+    return lasting(finish - datetime.fromisoformat(start).timestamp())

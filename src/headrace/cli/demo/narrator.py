@@ -8,7 +8,7 @@ import time
 
 import click
 
-from headrace.cli import output
+from headrace.clock import lasting
 
 
 class Narrator:
@@ -42,7 +42,7 @@ class Narrator:
         """The live line: what is waited for. Only on a terminal."""
         if self.live:
             width = shutil.get_terminal_size().columns
-            elapsed = output.duration(time.monotonic() - self.started)
+            elapsed = lasting(time.monotonic() - self.started)
             click.secho(f"\r\x1b[2K   … {text} · {elapsed}"[: width + 5], nl=False, dim=True)
 
     def clear(self) -> None:

@@ -11,6 +11,7 @@ import click
 from headrace.cli import output
 from headrace.cli.demo import plots
 from headrace.cli.demo.facts import Report, percentile
+from headrace.clock import lasting
 
 
 def tell(report: Report, file: Path) -> None:
@@ -73,10 +74,10 @@ def _totals(report: Report) -> dict[str, str]:
         "requests": f"{len(report.sent):,} sent, {report.failed} failed, {report.labels:,} labels sent back",
         "latency": f"p50 {percentile(answered, 0.5):.0f} ms, p99 {percentile(answered, 0.99):.0f} ms",
         "bad model to rollback": ", ".join(f"{seconds:.1f} s" for seconds in rolled_back) or "none",
-        "the demo took": output.duration(report.finished - report.started),
+        "the demo took": lasting(report.finished - report.started),
     }
     if report.install_seconds is not None:
-        totals["installation took"] = output.duration(report.install_seconds)
+        totals["installation took"] = lasting(report.install_seconds)
     totals["machine"] = report.machine
     totals["versions"] = ", ".join(f"{name} {version}" for name, version in report.versions.items())
     return totals

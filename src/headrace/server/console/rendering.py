@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from headrace.clock import lasting
 from headrace.governance.rbac import Role
 from headrace.server import access
 from headrace.server.console.actions import TOLD_COOKIE, Refused
@@ -41,7 +42,7 @@ class Renderer:
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         made.filters.update(
-            count=count, data=_data, figure=figure, graph=_graph, lasting=lasting, moment=_moment, pretty=_pretty,
+            count=count, data=_data, figure=figure, graph=_graph, lasting=_lasting, moment=_moment, pretty=_pretty,
             seconds_between=seconds_between, short=lambda text: str(text)[:12],
             path=lambda text: quote(str(text), safe="@:"), query=lambda text: quote(str(text), safe=""),
         )  # fmt: skip
@@ -80,20 +81,8 @@ class Renderer:
         return response
 
 
-def lasting(seconds: float | None) -> str:
-    """A duration as people say it: `0.4 s`, `12 s`, `3 min 5 s`, `2 h 10 min`, `4 d 3 h`; "" for None."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for unit, size, smaller, part in (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            rest = whole % size // part
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{whole} s"
+def _lasting(seconds: float | None) -> str:
+    return "" if seconds is None else lasting(seconds)
 
 
 def figure(value: Any, digits: int = 4) -> str:
