@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from headrace.cli import live
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.contracts.verdict import Outcome
 from headrace.control.rollouts import judging, queries, rows

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from headrace.contracts import analysis_template, rollout
+from headrace.contracts.rollout_document import parse
 from headrace.errors import DocumentError, UnsupportedError
 
 ROLLOUT = """\
@@ -59,7 +60,7 @@ TEXT = ROLLOUT + TEMPLATE
 
 
 def test_a_template_is_read_with_the_arguments_of_the_analysis():
-    found = rollout.parse(TEXT, "rollout.yaml")
+    found = parse(TEXT, "rollout.yaml")
     success, latency = found.steps[1].metrics
     assert success == analysis_template.TemplateMetric(
         template="success-rate", name="success-rate", address="http://127.0.0.1:9090",
@@ -86,7 +87,7 @@ def test_the_template_is_one_that_argos_own_schema_takes(shared):
     for provider in set(metric["provider"]["properties"]) - {"prometheus"}:
         text = ROLLOUT + TEMPLATE.replace("      prometheus:\n", f"      {provider}:\n", 1)
         with pytest.raises(UnsupportedError, match=f'the provider "{provider}" is not carried out'):
-            rollout.parse(text, "rollout.yaml")
+            parse(text, "rollout.yaml")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_the_template_is_one_that_argos_own_schema_takes(shared):
 def test_a_wrong_field_is_named_with_its_line(old, new, line, says):
     assert old in TEXT
     with pytest.raises((DocumentError, UnsupportedError)) as caught:
-        rollout.parse(TEXT.replace(old, new, 1) if "latency" not in old else TEXT.replace(old, new), "rollout.yaml")
+        parse(TEXT.replace(old, new, 1) if "latency" not in old else TEXT.replace(old, new), "rollout.yaml")
     assert says in str(caught.value)
     if line:
         assert f"rollout.yaml:{line}:" in str(caught.value)
@@ -123,14 +124,14 @@ def test_a_wrong_field_is_named_with_its_line(old, new, line, says):
 
 def test_two_templates_of_one_name_are_refused():
     with pytest.raises(DocumentError, match='there are two templates called "success-rate"'):
-        rollout.parse(TEXT + TEMPLATE, "rollout.yaml")
+        parse(TEXT + TEMPLATE, "rollout.yaml")
 
 
 def test_the_order_of_the_documents_is_no_matter_and_there_is_one_rollout():
     turned = TEMPLATE.removeprefix("---\n") + "---\n" + ROLLOUT
-    assert rollout.parse(turned, "rollout.yaml") == rollout.parse(TEXT, "rollout.yaml")
-    assert rollout.parse("---\n" + TEXT + "---\n", "rollout.yaml") == rollout.parse(TEXT, "rollout.yaml")
+    assert parse(turned, "rollout.yaml") == parse(TEXT, "rollout.yaml")
+    assert parse("---\n" + TEXT + "---\n", "rollout.yaml") == parse(TEXT, "rollout.yaml")
     with pytest.raises(DocumentError, match="A file holds one rollout and its templates"):
-        rollout.parse(ROLLOUT + "---\n" + ROLLOUT + TEMPLATE, "rollout.yaml")
+        parse(ROLLOUT + "---\n" + ROLLOUT + TEMPLATE, "rollout.yaml")
     with pytest.raises(DocumentError, match=r"must be headrace\.dev"):
-        rollout.parse(TEMPLATE, "rollout.yaml")
+        parse(TEMPLATE, "rollout.yaml")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from headrace.contracts import rollout
+from headrace.contracts import rollout, rollout_document
 from headrace.errors import DocumentError
 
 TEXT = """\
@@ -29,7 +29,7 @@ spec:
 
 
 def test_a_document_becomes_steps_and_an_analysis():
-    found = rollout.parse(TEXT, "rollout.yaml")
+    found = rollout_document.parse(TEXT, "rollout.yaml")
     assert [step.kind for step in found.steps] == ["setWeight", "analysis", "setWeight", "pause", "pause"]
     assert found.steps[1].min_requests == 40
     assert (found.steps[3].seconds, found.steps[4].seconds) == (10.0, None)
@@ -56,7 +56,7 @@ def test_a_document_becomes_steps_and_an_analysis():
 )
 def test_a_wrong_field_is_named_with_its_line(old, new, line, field):
     with pytest.raises(DocumentError) as caught:
-        rollout.parse(TEXT.replace(old, new), "rollout.yaml")
+        rollout_document.parse(TEXT.replace(old, new), "rollout.yaml")
     assert caught.value.line == line
     assert field in caught.value.field
 
@@ -91,7 +91,7 @@ STICKY = HEAD + "    canary:\n      sticky: {cookie: hr-user}\n      steps: [{se
 
 
 def test_every_strategy_becomes_steps():
-    green, test, shadow, sticky = (rollout.parse(text, "r.yaml") for text in (GREEN, AB, SHADOW, STICKY))
+    green, test, shadow, sticky = (rollout_document.parse(text, "r.yaml") for text in (GREEN, AB, SHADOW, STICKY))
     assert [(s.kind, s.weight, s.seconds) for s in green.steps] == [("pause", 0, None), ("setWeight", 100, None)]
     assert [s.kind for s in test.steps] == ["match", "test"]
     assert test.matches == (rollout.Match("b", header="x-group"), rollout.Match("b", "prefix", cookie="group"))
@@ -153,6 +153,6 @@ def test_a_rollout_that_was_stored_before_there_were_strategies_is_read():
 def test_a_wrong_strategy_is_refused(text, old, new, says):
     assert old in text
     with pytest.raises(DocumentError) as caught:
-        rollout.parse(text.replace(old, new), "r.yaml")
+        rollout_document.parse(text.replace(old, new), "r.yaml")
     assert says in str(caught.value)
     assert str(caught.value).startswith("r.yaml:")

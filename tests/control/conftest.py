@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.controller import RolloutController

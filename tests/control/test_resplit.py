@@ -2,7 +2,7 @@
 
 import json
 
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.request import Model, request

@@ -133,7 +133,7 @@ def _under_load(stage, options):
 
 
 def _direct():
-    from headrace.contracts.rollout import DIRECT
+    from headrace.contracts.rollout_document import DIRECT
 
     return DIRECT
 

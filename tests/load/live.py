@@ -6,7 +6,7 @@ import time
 import httpx
 
 from headrace.clock import SystemClock
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.controller import RolloutController

@@ -5,8 +5,7 @@ import subprocess
 import httpx
 import pytest
 
-from headrace.contracts import inference_service, pipeline_spec
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import inference_service, pipeline_spec, rollout_document
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.request import Model, request
 from headrace.governance import approvals

@@ -7,7 +7,7 @@ import warnings
 import httpx
 import pytest
 
-from headrace.contracts import rollout as rollout_document
+from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts.request import Model, request
 from headrace.governance import approvals

@@ -20,8 +20,7 @@ def deploy(model: str, manifest: dsl.Input[dsl.Artifact], rollout: dsl.Input[dsl
     import mlflow  # noqa: F401 - named here, so that it is imported once and not by each task
 
     from headrace.catalog.registry import ModelRegistry
-    from headrace.contracts import inference_service
-    from headrace.contracts import rollout as rollout_document
+    from headrace.contracts import inference_service, rollout_document
     from headrace.control.rollouts.request import Model, request
     from headrace.store.database import Database
     from headrace.store.home import Home

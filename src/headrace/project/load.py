@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from headrace.contracts import inference_service, project_file, rollout
+from headrace.contracts import inference_service, project_file, rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.contracts.project_file import PipelineEntry, ProjectFile, Reference, ServiceEntry
 from headrace.contracts.rollout import Rollout
@@ -62,9 +62,9 @@ class Project:
         """The rollout document of `[services.NAME]`; without one, everything at once. Raises as `manifest`."""
         entry = self.service(service)
         if not entry.rollout:
-            return rollout.parse(rollout.DIRECT, str(self.root / PROJECT_FILE))
+            return rollout_document.parse(rollout_document.DIRECT, str(self.root / PROJECT_FILE))
         text = self.read(entry.rollout, f"services.{service}.rollout")
-        return rollout.parse(text, str(self.root / entry.rollout))
+        return rollout_document.parse(text, str(self.root / entry.rollout))
 
     def read(self, relative: str, wanted_by: str) -> str:
         """The text of a file that headrace.toml names. Raises UsageError when it is not there."""
