@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from flights import serve_january
 from headrace.cli.demo.narrator import Narrator
-from headrace.cli.demo.replay import Replay, flights_of
-from headrace.cli.demo.stage import Stage, month_file
+from headrace.cli.demo.replay import Replay
+from headrace.cli.demo.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_MS = 120_000
@@ -40,25 +41,12 @@ def stage(tmp_path_factory):
     replay = Replay(predict_url=stage.predict_url, labels_url=stage.labels_url, rate=30, label_delay=1)
     stage.replay = replay
     try:
-        stage.headrace("init", "flights", "--template", "flights", "--remote", "flights.git")
-        stage.up()
-        stage.take_away(range(2, 13))
-        stage.commit("January")
-        stage.push()
-        stage.wait("the first model serves", lambda: _serving(stage), seconds=180)
-        data = stage.template / "data"
-        files = (data / month_file(4), data / "weather.parquet", data / "planes.parquet")
-        replay.start(flights_of(stage.template, *files))
-        stage.wait("requests are answered", lambda: len(replay.sent) > 10 or None, seconds=60)
+        serve_january(stage, replay)
         yield stage
     finally:
         if replay.sent:
             replay.stop()
         stage.close()
-
-
-def _serving(stage):
-    return [service for service in stage.get("/services") if service["stable"]] or None
 
 
 class Person:

@@ -1,11 +1,11 @@
 """The way of a change, clicked through: a push, the person who is asked, the canary that is watched, the way back."""
 
 import re
-import shutil
 
 import pytest
 from playwright.sync_api import expect
 
+from flights import push_april
 from headrace.cli.demo.stage import month_file
 
 WAIT_MS = 60_000
@@ -25,7 +25,7 @@ def decide(page, word, reason):
 def test_from_a_push_to_the_way_back(stage, person):
     page = person.open("/")
     shown(page, "Nothing needs you")
-    when_april_is_pushed(stage)
+    push_april(stage)
 
     # Home says by itself, with nobody loading it again, that a person is needed.
     page.get_by_role("link", name="May this model take live traffic?").first.click(timeout=WAIT_MS)
@@ -87,12 +87,6 @@ def test_a_page_that_a_pipeline_made_is_shown_where_it_can_reach_nothing(stage, 
     page = person.open(f"/runs/{run}?task=for-loop-1/0/validate")
     report = page.frame_locator("iframe.sandbox").first
     expect(report.get_by_text("distance").first).to_be_visible()
-
-
-def when_april_is_pushed(stage):
-    shutil.copy(stage.template / "data" / month_file(4), stage.project / "data")
-    stage.commit("April")
-    stage.push()
 
 
 def when_may_is_pushed_corrupted(stage):

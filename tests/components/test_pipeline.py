@@ -4,23 +4,11 @@ import pytest
 from kfp import dsl
 
 import headrace.components
+from flights import ROLLOUT, SERVICE
 from headrace.components import approve, deploy, evaluate, register, validate
 from headrace.control.rollouts import rows
 from headrace.governance import approvals
 from headrace.runs.gaps import gaps
-
-SERVICE = """\
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata: {name: delay}
-spec: {predictor: {model: {modelFormat: {name: mlflow}, storageUri: "models:/delay@champion"}}}
-"""
-ROLLOUT = """\
-apiVersion: headrace.dev/v1alpha1
-kind: Rollout
-metadata: {name: delay}
-spec: {strategy: {canary: {steps: [{setWeight: 5}, {pause: {}}]}}}
-"""
 
 
 @dsl.pipeline

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from kfp import dsl
 
+from flights import ROLLOUT, SERVICE
 from headrace.catalog.registry import ModelRegistry
 from headrace.components import PYTHON_IMAGE, deploy, register
 from headrace.contracts import pipeline_spec
@@ -21,18 +22,6 @@ from headrace.runs.submit import create_run
 from headrace.serving.payload_log import PayloadWriter, path
 from headrace.store import events
 
-SERVICE = """\
-apiVersion: serving.kserve.io/v1beta1
-kind: InferenceService
-metadata: {name: delay}
-spec: {predictor: {model: {modelFormat: {name: mlflow}, storageUri: "models:/delay@champion"}}}
-"""
-ROLLOUT = """\
-apiVersion: headrace.dev/v1alpha1
-kind: Rollout
-metadata: {name: delay}
-spec: {strategy: {canary: {steps: [{setWeight: 5}, {pause: {}}]}}}
-"""
 COMMIT = "c0ffee" * 6 + "c0de"
 
 

@@ -1,13 +1,13 @@
 """The server is killed with SIGKILL in training and in the middle of a canary; `headrace up` goes on where it was."""
 
-import shutil
 import time
 
 import pytest
 
+from flights import push_april, serve_january
 from headrace.cli.demo.narrator import Narrator
-from headrace.cli.demo.replay import Replay, flights_of
-from headrace.cli.demo.stage import Stage, month_file
+from headrace.cli.demo.replay import Replay
+from headrace.cli.demo.stage import Stage
 from headrace.store import events
 from headrace.store.database import Database
 from headrace.store.home import Home
@@ -40,7 +40,7 @@ def replay(stage):
 
 
 def test_run_and_rollout_go_on_after_the_server_was_killed_and_nothing_finished_runs_twice(stage, database, replay):
-    given_a_model_that_serves_live_traffic(stage, replay)
+    serve_january(stage, replay)
 
     run = when_april_is_pushed(stage)
     wait(lambda: task_state(database, run, "train") == "RUNNING")
@@ -73,23 +73,8 @@ def test_run_and_rollout_go_on_after_the_server_was_killed_and_nothing_finished_
     assert [one for one in replay.sent if one.failed] == [], "no client saw a failure"
 
 
-def given_a_model_that_serves_live_traffic(stage, replay):
-    stage.headrace("init", "flights", "--template", "flights", "--remote", "flights.git")
-    stage.up()
-    stage.take_away(range(2, 13))
-    stage.commit("January")
-    stage.push()
-    stage.wait("the first model serves", lambda: serving(stage), seconds=120)
-    data = stage.template / "data"
-    files = (data / month_file(4), data / "weather.parquet", data / "planes.parquet")
-    replay.start(flights_of(stage.template, *files))
-    stage.wait("requests are answered", lambda: len(replay.sent) > 10 or None, seconds=30)
-
-
 def when_april_is_pushed(stage):
-    shutil.copy(stage.template / "data" / month_file(4), stage.project / "data")
-    commit = stage.commit("April")
-    stage.push()
+    commit = push_april(stage)
     runs = stage.wait(
         "the run", lambda: [r for r in stage.get("/runs") if r["commit"] == commit] or None, seconds=30
     )  # fmt: skip
@@ -103,11 +88,6 @@ def then_the_run_waits_at_its_gate(stage, run):
 def approve(stage):
     (gate,) = stage.get("/gates", state="waiting")
     stage.post(f"/gates/{gate['id']}:approve", {"actor": "test", "reason": "the story goes on"})
-
-
-def serving(stage):
-    found = [service for service in stage.get("/services") if service["stable"]]
-    return found or None
 
 
 def weight_in_force(stage, weight):
