@@ -67,3 +67,9 @@ def test_percentiles_are_linear_within_a_bucket(traffic, counters, clock):
     assert quantile({}, 0.5) is None
     assert quantile({10.0: 50, 20.0: 100}, 0.99) == pytest.approx(19.8)
     assert quantile({10.0: 50, float("inf"): 100}, 0.99) == 10.0
+
+
+def test_a_histogram_that_is_filled_after_the_last_request_tells_nothing_of_now(traffic, counters, clock):
+    sample(traffic, counters, clock, 0, 5)
+    sample(traffic, counters, clock, 10, 5, buckets={10.0: 5})
+    assert (traffic.now(["r"]).requests, traffic.now(["r"]).p50) == (0.0, None)

@@ -81,7 +81,8 @@ class Traffic:
             return None
         found = [_between(first, last, revision) for revision in revisions]
         buckets: dict[float, int] = {}
-        for one in found:
+        # Envoy fills its histograms later than its counters: what comes after the last request is of earlier ones.
+        for one in (one for one in found if one.requests):
             for edge, count in one.buckets.items():
                 buckets[edge] = buckets.get(edge, 0) + count
         return Figures(
