@@ -16,6 +16,8 @@ from headrace.governance.approvals import open_gate
 from headrace.governance.rbac import Role
 from headrace.server import sign_in
 from headrace.server.console.actions import Action, Done
+from headrace.server.console.frame import Frames
+from headrace.server.console.rendering import Renderer
 from headrace.server.security_headers import POLICY
 from headrace.store import events
 
@@ -32,7 +34,7 @@ def _told(submission):
 @pytest.fixture(scope="module", autouse=True)
 def action(guarded):
     """A form of the console that operators send."""
-    guarded.app.router.routes.insert(0, Action("/act", _told).route())
+    guarded.app.router.routes.insert(0, Action("/act", _told).route(Renderer(), Frames(guarded.platform, {})))
 
 
 @pytest.fixture
