@@ -92,7 +92,7 @@ class Bench:
             server.end()
 
     def _case(self, tool: Tool, case: Case, server: Server, own: Path) -> dict[str, Any]:
-        make = tool.binary if case.binary else tool.ask
+        make = tool.binary if case.binary else (tool.many if case.row == "batch" else None) or tool.ask
         if make is None:
             return {"problem": "takes no binary tensors"}
         ask = make(case.model, self.rows[case.model][: case.rows])

@@ -27,7 +27,8 @@ class Ask:
 @dataclass(frozen=True)
 class Tool:
     """A server. `command` gives its command line from interpreter, model's folder, model (iris or flights), port and a
-    folder of its own; `ask` a request about rows; `binary` one with its numbers as bytes (None: it takes none)."""
+    folder of its own; `ask` a request about rows; `many` one about a thousand, where that is another; `binary` one with
+    its numbers as bytes (None: it takes none)."""
 
     name: str
     title: str
@@ -35,6 +36,7 @@ class Tool:
     ask: Callable[[str, Rows], Ask]
     ready: str
     peer: str = ""
+    many: Callable[[str, Rows], Ask] | None = None
     binary: Callable[[str, Rows], Ask] | None = None
     models: tuple[str, ...] = ("iris", "flights")
     note: str = ""
@@ -134,16 +136,21 @@ def _mlserver(batch: int) -> Callable[[str, Path, str, int, Path], list[str]]:
 
 TOOLS = (
     Tool("constant", "a constant, same HTTP stack", _constant, v1, "/", models=("iris",)),
-    Tool("headrace", "Headrace", _headrace(), v1, "/v2/health/ready", binary=v2_binary),
+    Tool("headrace", "Headrace", _headrace(), v1, "/v2/health/ready", many=v2, binary=v2_binary),
     Tool(
         "headrace-alone", "Headrace, each request alone", _headrace("--batch-size", "1", "--no-faster-form"), v1,
-        "/v2/health/ready", binary=v2_binary,
+        "/v2/health/ready", many=v2, binary=v2_binary,
         note="`--batch-size 1 --no-faster-form`: nothing is put together, scikit-learn itself predicts",
     ),
     Tool(
+        "headrace-original", "Headrace, scikit-learn itself", _headrace("--no-faster-form"), v1, "/v2/health/ready",
+        many=v2, binary=v2_binary,
+        note="`--no-faster-form`: what waits is one call of scikit-learn",
+    ),
+    Tool(
         "kserve", "KServe SDK, scikit-learn", _kserve, v1_tables, f"/v2/models/{NAME}/ready", "serving-kserve",
-        v2_binary,
-        note="its scikit-learn server's code on kserve.Model, one worker",
+        binary=v2_binary,
+        note="its scikit-learn server's code on kserve.Model, one worker, V1",
     ),
     Tool(
         "mlserver", "MLServer", _mlserver(0), v2, f"/v2/models/{NAME}/ready", "serving-mlserver",

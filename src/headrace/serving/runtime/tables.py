@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from itertools import chain
 from operator import itemgetter
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 
 from headrace.serving.runtime.errors import BadRequest
 from headrace.serving.runtime.models import Column, Inputs, Model, Tensor
-from headrace.serving.runtime.tensors import DATATYPES, converted, short, texts_of, values_of
+from headrace.serving.runtime.tensors import DATATYPES, converted, packed, short, texts_of, values_of
 
 
 def of_rows(rows: Any, model: Model) -> Inputs:
@@ -168,10 +166,9 @@ def _typed(values: Any, column: Column) -> Any:
 def _matrix(rows: list[list[Any]], width: int) -> Any:
     """Rows of numbers as an array of float64; null is a missing number. Raises BadRequest."""
     if len(rows) > 1 and set(map(len, rows)) == {width}:
-        # What makes up a double in C does not look at it a second time, as numpy does to find out its type.
-        with suppress(struct.error, OverflowError):
-            packed = struct.pack(f"{len(rows) * width}d", *chain.from_iterable(rows))
-            return np.frombuffer(bytearray(packed)).reshape(-1, width)
+        made = packed(list(chain.from_iterable(rows)))
+        if made is not None:
+            return made.reshape(-1, width)
     try:
         made = np.array(rows)
     except (ValueError, OverflowError):  # rows of different lengths, lists within
