@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import threading
+import warnings
 from pathlib import Path
 
 import httpx
@@ -105,3 +106,15 @@ def test_no_page_holds_a_script_or_a_style_of_its_own():
         text = template.read_text()
         assert not re.search(r"<script(?![^>]*(src=|type=\"application/json\"))", text), template.name
         assert not re.search(r"<style|\sstyle=|\son\w+=", text), template.name
+
+
+def test_what_a_first_request_would_wait_for_is_made_before(served):
+    made = served.app.state
+    with warnings.catch_warnings():
+        # MLflow and its libraries warn of each other while they are imported.
+        warnings.simplefilter("ignore")
+        made.warm_up()
+    cached = {name for (_, name) in made.warm_up.__self__.renderer.environment.cache}
+    pages = {page.template for page in made.warm_up.__self__.pages}
+    assert pages <= cached
+    assert served.raw("GET", "/").status_code == 200

@@ -17,7 +17,7 @@ from headrace.project.wiring import Platform
 from headrace.server import errors, kfp
 from headrace.server.access import Entrance
 from headrace.server.api import PREFIX, Api
-from headrace.server.console import routes
+from headrace.server.console import console
 from headrace.server.console.frame import Frames
 from headrace.server.console.problems import Problems
 from headrace.server.console.rendering import Renderer
@@ -42,19 +42,20 @@ def application(
     unasked = {operation.path for operation in operations if operation.open}
     operations.append(Operation("GET", "/openapi.json", "This interface as OpenAPI", lambda _: described))
     renderer = Renderer()
-    console = Problems(renderer, Frames(platform, about))
+    problems = Problems(renderer, Frames(platform, about))
     entrance = entrance or Entrance()
     sign_in = SignIn(platform, renderer).routes() if entrance.sign_in else []
-    pages = routes(platform, about, stopping, renderer, traffic)
+    pages = console(platform, about, stopping, renderer, traffic)
     made = _Application(
-        routes=[operation.route() for operation in operations] + sign_in + pages,
+        routes=[operation.route() for operation in operations] + sign_in + pages.routes,
         exception_handlers={
-            HeadraceError: console.before(_problem), HTTPException: console.before(_no_route),
-            Exception: console.before(_defect),
+            HeadraceError: problems.before(_problem), HTTPException: problems.before(_no_route),
+            Exception: problems.before(_defect),
         },
         middleware=[Middleware(Authentication, platform, unasked, _problem)] if entrance.sign_in else [],
     )  # fmt: skip
     made.state.names = entrance.own_names
+    made.state.warm_up = pages.warm_up
     return made
 
 

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
@@ -124,8 +125,9 @@ async def _api(
         "mlflow": platform.tracking_uri,
         "mlflow_pages": platform.mlflow_runs.pages,
     }
+    made = application(platform, about, stop.is_set, entrance, traffic)
     config = uvicorn.Config(
-        application(platform, about, stop.is_set, entrance, traffic), host=entrance.host, port=ports.api,
+        made, host=entrance.host, port=ports.api,
         log_level="warning",
         access_log=False, lifespan="off", timeout_graceful_shutdown=3,
         # A proxy on this machine says whether a browser came by https, and from where; nobody else is believed.
@@ -137,6 +139,8 @@ async def _api(
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn has a flag, and no event
         await asyncio.sleep(0.01)
+    # A daemon: a registry that does not answer must not hold up the server's end.
+    threading.Thread(target=made.state.warm_up, name="warm-up", daemon=True).start()
     try:
         yield
     finally:

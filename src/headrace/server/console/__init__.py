@@ -1,5 +1,5 @@
 """The console: server-rendered pages over the functions that the API and the command line call, too."""
 
-from headrace.server.console.application import routes
+from headrace.server.console.application import console
 
-__all__ = ["routes"]
+__all__ = ["console"]
