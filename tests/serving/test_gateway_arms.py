@@ -261,8 +261,10 @@ def grpc_server():
 
     made = []
 
-    def make(name, code=None):
+    def make(name, code=None, seen=None):
         def infer(request, context):
+            if seen is not None:
+                seen.append(dict(context.invocation_metadata()))
             if code is not None:
                 context.abort(code, "it fails")
             return name.encode() + b" " + dict(context.invocation_metadata()).get("x-headrace-arm", "").encode()
@@ -321,6 +323,23 @@ def test_grpc_and_rest_share_a_port_and_a_split_and_count_for_one_revision(gatew
     counts = gateway.counts()
     assert (counts["delay-00001"].requests, counts["delay-00001"].errors) == (answered + rest["delay-00001"], 0)
     assert (counts["delay-00002"].requests, counts["delay-00002"].errors) == (failed + rest["delay-00002"], failed)
+
+
+def test_a_shadow_gets_grpc_requests_too_and_its_codes_count(gateway, told, grpc_server, infer):
+    grpc = pytest.importorskip("grpc", reason="grpcio is not installed")
+
+    stable, shadow = told("delay-00001"), told("delay-00002")
+    seen = []
+    mirrored = shadow.arm(0, name=CANARY, grpc_port=grpc_server("delay-00002", grpc.StatusCode.INTERNAL, seen))
+    arms = [stable.arm(100, grpc_port=grpc_server("delay-00001"))]
+    assert gateway.apply([_route(*arms, mirror=Mirror(mirrored, 100))])
+    assert infer(calls=20) == ["delay-00001 stable"] * 20
+    _until(lambda: len(seen) == 20)
+    assert {metadata["x-headrace-arm"] for metadata in seen} == {"shadow"}
+    assert all(metadata["x-request-id"].endswith(SHADOW) for metadata in seen)
+    counts = _until(lambda: (c := gateway.counts().get("delay-00002" + SHADOW)) and c.errors == 20 and c)
+    assert counts.requests == 20
+    assert gateway.counts()["delay-00001"].errors == 0
 
 
 def test_a_grpc_server_that_is_gone_counts_as_one_error(gateway, told, infer, grpc_server):

@@ -15,7 +15,7 @@ from typing import Any
 
 from headrace.contracts.rollout import Match, Sticky
 from headrace.serving.gateway import users
-from headrace.serving.gateway.model import CANARY, SHADOW, Arm, Route
+from headrace.serving.gateway.model import CANARY, GRPC_ERRORS, SHADOW, Arm, Route
 
 DOMAIN = "example.com"  # KServe's default ingress domain
 ROUTE_TABLE = "services"
@@ -72,7 +72,7 @@ def discovery(resources: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def clusters(routes: Sequence[Route]) -> dict[str, Any]:
-    """The CDS file: one cluster a revision, one more for its gRPC port, and one for mirrored requests."""
+    """The CDS file: one cluster a revision, one more for its gRPC port, and as many for mirrored requests."""
     return discovery([cluster for route in routes for cluster in _route_clusters(route)])
 
 
@@ -199,10 +199,13 @@ def _entry(
     if by:
         action["weighted_clusters"]["use_hash_policy"] = True
         action["hash_policy"] = [by]
-    if route.mirror and not kind:
+    if route.mirror and (not kind or route.mirror.arm.grpc_port):
         share = {"numerator": route.mirror.percent, "denominator": "HUNDRED"}
         action["request_mirror_policies"] = [
-            {"cluster": cluster_name(route, route.mirror.arm, SHADOW), "runtime_fraction": {"default_value": share}}
+            {
+                "cluster": cluster_name(route, route.mirror.arm, SHADOW + kind),
+                "runtime_fraction": {"default_value": share},
+            }
         ]
     return {"match": match, "route": action, **({"typed_per_filter_config": _noted(user)} if user else {})}
 
@@ -274,12 +277,17 @@ def _route_clusters(route: Route) -> list[dict[str, Any]]:
         if arm.grpc_port:
             found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True))
     if route.mirror:
-        most = {"max_connections": SHADOW_REQUESTS, "max_pending_requests": 1, "max_requests": SHADOW_REQUESTS}
-        shadow = _cluster(
-            cluster_name(route, route.mirror.arm, SHADOW), route.mirror.arm.port, filters=_shadow_filters()
-        )
-        found.append({**shadow, "circuit_breakers": {"thresholds": [most]}})
+        arm = route.mirror.arm
+        found.append(_shadow(cluster_name(route, arm, SHADOW), arm.port))
+        if arm.grpc_port:
+            found.append(_shadow(cluster_name(route, arm, SHADOW + _GRPC), arm.grpc_port, http2=True))
     return found
+
+
+def _shadow(name: str, port: int, *, http2: bool = False) -> dict[str, Any]:
+    most = {"max_connections": SHADOW_REQUESTS, "max_pending_requests": 1, "max_requests": SHADOW_REQUESTS}
+    made = _cluster(name, port, http2=http2, filters=_shadow_filters(http2))
+    return {**made, "circuit_breakers": {"thresholds": [most]}}
 
 
 def _cluster(
@@ -307,11 +315,12 @@ def _cluster(
     }
 
 
-def _shadow_filters() -> list[dict[str, Any]]:
+def _shadow_filters(grpc: bool) -> list[dict[str, Any]]:
     """What a mirrored request carries beside the original: the payload log tells the two answers apart by id."""
     changed = [("x-request-id", f"%REQ(X-REQUEST-ID)%{SHADOW}"), ("x-headrace-arm", "shadow")]
     mutations = [{"append": _header(name, value)} for name, value in changed]
     return [
+        *([_code_as_status()] if grpc else []),
         {
             "name": "envoy.filters.http.header_mutation",
             "typed_config": {
@@ -324,6 +333,21 @@ def _shadow_filters() -> list[dict[str, Any]]:
             "typed_config": {"@type": f"{_HTTP_FILTERS}.upstream_codec.v3.UpstreamCodec"},
         },
     ]
+
+
+def _code_as_status() -> dict[str, Any]:
+    """Gives a failed gRPC answer the status 500, which is counted: no filter counts codes of mirrored requests."""
+    failed = ", ".join(f'["{code}"] = true' for code in GRPC_ERRORS)
+    script = f"""
+        local failed = {{{failed}}}
+        function envoy_on_response(answer)
+          local trailers = answer:trailers()
+          local code = answer:headers():get("grpc-status") or (trailers and trailers:get("grpc-status"))
+          if failed[code] then answer:headers():replace(":status", "500") end
+        end
+    """
+    config = {"@type": f"{_HTTP_FILTERS}.lua.v3.Lua", "default_source_code": {"inline_string": script}}
+    return {"name": "envoy.filters.http.lua", "typed_config": config}
 
 
 def _connection_manager(folder: Path) -> dict[str, Any]:
@@ -342,13 +366,7 @@ def _connection_manager(folder: Path) -> dict[str, Any]:
             "access_log": [_users_log(folder)],
             "http_filters": [
                 {"name": _TO_METADATA, "typed_config": {"@type": _TO_METADATA_CONFIG}},
-                {
-                    "name": "envoy.filters.http.grpc_stats",
-                    "typed_config": {
-                        "@type": f"{_HTTP_FILTERS}.grpc_stats.v3.FilterConfig",
-                        "stats_for_all_methods": False,
-                    },
-                },
+                _grpc_stats(),
                 {
                     "name": "envoy.filters.http.router",
                     "typed_config": {"@type": f"{_HTTP_FILTERS}.router.v3.Router"},
@@ -356,6 +374,12 @@ def _connection_manager(folder: Path) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _grpc_stats() -> dict[str, Any]:
+    """Counts the codes of gRPC answers by cluster."""
+    config = {"@type": f"{_HTTP_FILTERS}.grpc_stats.v3.FilterConfig", "stats_for_all_methods": False}
+    return {"name": "envoy.filters.http.grpc_stats", "typed_config": config}
 
 
 def _file(folder: Path, name: str) -> dict[str, Any]:

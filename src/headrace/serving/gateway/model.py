@@ -10,6 +10,9 @@ from headrace.contracts.rollout import Match, Sticky
 STABLE, CANARY = "stable", "canary"
 # Counts of mirrored requests stand under REVISION + SHADOW, and a mirrored request's id ends with it.
 SHADOW = "/shadow"
+# gRPC's codes for an HTTP 5xx: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
+# Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
+GRPC_ERRORS = ("2", "4", "12", "13", "14", "15")
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.serving.gateway.model import ArmCounts
+from headrace.serving.gateway.model import GRPC_ERRORS, ArmCounts
 
-# cluster.NAMESPACE/SERVICE/REVISION.STAT; the clusters of gRPC and of mirrored requests have a fourth part.
-_STAT = re.compile(r"cluster\.[^./]+/[^./]+/(?P<revision>[^./]+)(?P<kind>/grpc|/shadow)?\.(?P<stat>.+)")
+# cluster.NAMESPACE/SERVICE/REVISION.STAT; the clusters of mirrored requests and of gRPC have more parts.
+_STAT = re.compile(r"cluster\.[^./]+/[^./]+/(?P<revision>[^./]+)(?P<shadow>/shadow)?(?P<grpc>/grpc)?\.(?P<stat>.+)")
 _STATS = r"upstream_rq_(completed|5xx|time|pending_overflow)|grpc\.[0-9]+"
 FILTER = rf"^cluster\.[^.]+/[^.]+/[^.]+\.({_STATS})$"
-# The codes that stand for an HTTP 5xx: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-# Source: https://github.com/googleapis/googleapis/blob/master/google/rpc/code.proto
-_GRPC_ERRORS = {f"grpc.{code}" for code in (2, 4, 12, 13, 14, 15)}
+_GRPC_ERRORS = {f"grpc.{code}" for code in GRPC_ERRORS}
 
 
 def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
@@ -22,8 +20,8 @@ def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
 
     `upstream_rq_completed` is counted when a response is sent, also for the 503 and 504 that Envoy itself answers
     when it cannot connect or a request times out; each of those is in `upstream_rq_5xx`, too. A gRPC answer is 200
-    whatever its code, so codes are counted there. A mirrored request that was dropped, because too many were under
-    way, says nothing of the revision.
+    whatever its code, so codes are counted there; where the request was mirrored, a failed answer is made a 500. A
+    mirrored request that was dropped, because too many were under way, says nothing of the revision.
     """
     requests: dict[str, int] = {}
     errors: dict[str, int] = {}
@@ -39,10 +37,10 @@ def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
         name, stat, value = _counted_as(found), found["stat"], int(entry["value"])
         if stat == "upstream_rq_completed":
             requests[name] = requests.get(name, 0) + value
-        elif stat == "upstream_rq_pending_overflow" and found["kind"] == "/shadow":
+        elif stat == "upstream_rq_pending_overflow" and found["shadow"]:
             requests[name] = requests.get(name, 0) - value
             errors[name] = errors.get(name, 0) - value
-        elif stat in _GRPC_ERRORS if found["kind"] == "/grpc" else stat == "upstream_rq_5xx":
+        elif stat in _GRPC_ERRORS if found["grpc"] and not found["shadow"] else stat == "upstream_rq_5xx":
             errors[name] = errors.get(name, 0) + value
     return {
         revision: ArmCounts(max(count, 0), max(errors.get(revision, 0), 0), buckets.get(revision, {}))
@@ -51,7 +49,7 @@ def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
 
 
 def _counted_as(found: re.Match[str]) -> str:
-    return str(found["revision"]) + ("/shadow" if found["kind"] == "/shadow" else "")
+    return str(found["revision"]) + (found["shadow"] or "")
 
 
 def _histogram(histogram: Mapping[str, Any], buckets: dict[str, dict[float, int]]) -> None:

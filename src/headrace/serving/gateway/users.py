@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from headrace.serving.gateway.model import UserRequest
+from headrace.serving.gateway.model import GRPC_ERRORS, UserRequest
 
 # Where Envoy keeps a request's user, and how it is noted: the user comes last, since it may hold any character.
 METADATA, KEY, NOBODY = "headrace", "user", "-"
@@ -16,8 +16,6 @@ FORMAT = (
     f"%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION%\t%DYNAMIC_METADATA({METADATA}:{KEY})%\n"
 )
 MAX_BYTES = 64_000_000
-# As in `stats`: the codes that stand for an HTTP 5xx.
-_GRPC_ERRORS = {"2", "4", "12", "13", "14", "15"}
 
 
 def read(file: Path) -> list[UserRequest]:
@@ -36,7 +34,7 @@ def _requests(text: str) -> list[UserRequest]:
         parts = line.split("\t", 4)
         cluster = parts[0].split("/")
         if len(parts) == 5 and len(cluster) >= 3 and parts[3].isdigit():
-            error = parts[2] in _GRPC_ERRORS if cluster[3:] else parts[1].startswith("5")
+            error = parts[2] in GRPC_ERRORS if cluster[3:] else parts[1].startswith("5")
             user = "" if parts[4] == NOBODY else parts[4]
             found.append(UserRequest(cluster[2], user, error, float(parts[3])))
     return found
