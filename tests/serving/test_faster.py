@@ -71,6 +71,27 @@ def test_a_model_that_agrees_is_kept_used_and_told(svc, serve, capsys):
     assert load(svc, faster=False).platform == "sklearn_mlflow"
 
 
+def test_a_refusal_is_in_the_words_of_the_original_and_needs_it_not(svc):
+    original = load(svc, faster=False)
+    assert conversion.make(svc).kept
+    form = load(svc)
+    for row in ([None, 2.8, 4.8, 1.4], [6.8, 2.8, 4.8, None]):
+        told = []
+        for model in (original, form):
+            with pytest.raises(ValueError, match="NaN") as caught:
+                model.predict(tables.of_rows([row, FLOWERS[0]], model))
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+    assert "original" not in vars(form.predictor)
+
+
+def test_the_original_is_there_before_the_first_row_that_needs_it(models, tmp_path):
+    folder = shutil.copytree(models.delay, tmp_path / "delay")
+    assert conversion.make(folder).kept
+    assert load(folder).predictor.original.platform == "sklearn_mlflow"
+    assert "original" in vars(load(folder).predictor)
+
+
 def test_a_table_with_text_has_one_and_what_it_would_read_otherwise_goes_to_the_original(models, tmp_path, serve):
     folder = shutil.copytree(models.delay, tmp_path / "delay")
     assert conversion.make(folder).kept
@@ -121,7 +142,7 @@ def test_boosted_trees_agree_on_all_rows_with_missing_and_unknown_values_too(boo
         given = json.loads(rows.to_json(orient="records"))
         found = form.predict(tables.of_rows(given, form))
         assert np.array_equal(found, model.predict(rows.astype(table.dtypes)))
-    assert form.predictor._original is None  # none of them needed it
+    assert "original" not in vars(form.predictor)  # none of them needed it
 
 
 def test_probabilities_are_compared_too(boosted, monkeypatch):

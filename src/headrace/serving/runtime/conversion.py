@@ -124,7 +124,7 @@ def _try(
         "inputs": {name: _dtype(array, number) for name, array in given.items()},
         "outputs": [list(output) for output in original.model.outputs],
         "dtype": wanted[0].dtype.str, "tolerance": tolerance, "skl2onnx": skl2onnx.__version__,
-        "missing": list(given), "texts": {},
+        "missing": list(given), "refuses": {}, "texts": {},
     }  # fmt: skip
     try:
         session = plain_files.onnx_model(file, 1).predictor
@@ -138,7 +138,8 @@ def _try(
         return None, f"only {clean.sum()} rows to compare on have no missing values: give others by --data"
     if apart[clean].any():
         return None, f"it does not agree: {apart[clean].sum()} of {clean.sum()} rows differ, with {number}"
-    some = np.flatnonzero(clean)[:_PROBE_ROWS]
+    widest = max(array.shape[-1] if array.ndim == 2 else 1 for array in inputs.arrays.values())
+    some = np.flatnonzero(clean)[: max(_PROBE_ROWS, widest)]
     probes = Inputs({name: array[some] for name, array in inputs.arrays.items()}, len(some))
     # Missing values are its to read only where it was seen to read them as the original does; so is unknown text.
     record["missing"] = [] if apart[~odd].any() else [n for n in inputs.arrays if compared.same_without(probes, n)]
@@ -147,6 +148,11 @@ def _try(
     for name, array in inputs.arrays.items():
         if array.dtype.kind == "O" and not compared.same_with(probes, name, _STRANGE_TEXTS):
             record["texts"][name] = compared.known_texts(probes, name, array)
+    unread = [
+        name for name, array in inputs.arrays.items() if _may_lack(array) and (name or "X") not in record["missing"]
+    ]
+    record["refuses"] = {name or "X": why for name in unread if (why := compared.refusal(probes, name))}
+    record["needs_original"] = bool(record["texts"]) or len(record["refuses"]) < len(unread)
     return record, ""
 
 
@@ -209,14 +215,24 @@ class _Comparison:
     def same_without(self, probes: Inputs, name: str) -> bool:
         """Whether both answer alike where a column has no values; the original may not take that."""
         array = probes.arrays[name]
-        if array.dtype.kind not in "Of":
-            return False
-        if array.ndim == 2:  # each row lacks another value
-            lacking = array.copy()
-            lacking[np.arange(len(array)), np.arange(len(array)) % array.shape[1]] = np.nan
-        else:
-            lacking = np.full(len(array), None if array.dtype.kind == "O" else np.nan, array.dtype)
-        return self._same(probes, name, lacking)
+        return _may_lack(array) and _fits(array) and self._same(probes, name, _without(array))
+
+    def refusal(self, probes: Inputs, name: str) -> str:
+        """What the original says to each row that has no value in a column; "" when it answers one, or says several
+        things."""
+        told = set()
+        arrays = {**probes.arrays, name: _without(probes.arrays[name])}
+        for row in range(probes.rows):
+            one = {key: values[row : row + 1] for key, values in arrays.items()}
+            try:
+                self.original.answers(Inputs(one, 1))
+            except ValueError as error:
+                told.add(str(error))
+            except Exception:  # noqa: BLE001 - a model may raise anything; a ValueError is told again
+                return ""
+            else:
+                return ""
+        return told.pop() if len(told) == 1 and _fits(probes.arrays[name]) else ""
 
     def same_with(self, probes: Inputs, name: str, texts: tuple[str, ...]) -> bool:
         """Whether both answer alike where a column has these texts."""
@@ -249,6 +265,25 @@ def _categories(estimator: Any, given: set[str]) -> set[str]:
             if texts & given:
                 found |= texts
     return found
+
+
+def _may_lack(array: Any) -> bool:
+    """Whether there is a missing value of this type."""
+    return bool(array.dtype.kind in "Of")
+
+
+def _fits(array: Any) -> bool:
+    """Whether there are enough rows for each column of it to lack a value once."""
+    return bool(array.ndim == 1 or array.shape[1] <= len(array))
+
+
+def _without(array: Any) -> Any:
+    """A column without values; of several columns together, each row lacks another value."""
+    if array.ndim == 1:
+        return np.full(len(array), None if array.dtype.kind == "O" else np.nan, array.dtype)
+    lacking = array.copy()
+    lacking[np.arange(len(array)), np.arange(len(array)) % array.shape[1]] = np.nan
+    return lacking
 
 
 def _lacking(array: Any) -> Any:

@@ -5,7 +5,9 @@ makes it when it starts, where there is none. The same answers: equal classes, a
 probabilities too) within `tolerance` times the larger of 1 and the original's, on the model's input example, the rows
 of `--data`, and 1,000 rows mixed from those (each value from some row; numbers of floating point also moved about).
 Rows that ONNX could read differently are predicted by the original: those with a missing value in a column, or a text
-that is unknown, for which that was not compared and did not agree, and numbers that it cannot hold.
+that is unknown, for which that was not compared and did not agree, and numbers that it cannot hold. Where such rows may
+come, the original is loaded as well before the server is ready, so that none of them has to wait for it; a missing
+value that the original always refuses is refused in its words, without it.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ RECORD = "headrace-faster.json"
 TOLERANCE = 1e-4
 MAKE_SECONDS = 30.0
 OWN = {FILE, RECORD}
-VERSION = 2
+VERSION = 3
 
 
 class Predictor:
@@ -42,11 +45,16 @@ class Predictor:
         self.session = session
         self.types = {name: np.dtype(kind) for name, kind in record["inputs"].items()}
         self.missing = set(record["missing"])
+        self.refuses: Mapping[str, str] = record.get("refuses", {})
         self.texts = {name: frozenset(texts) for name, texts in record["texts"].items()}
         self.dtype = np.dtype(record["dtype"])
         self.matrix = record["form"] == "matrix"
         self._load = original
-        self._original: Model | None = None
+
+    @cached_property
+    def original(self) -> Model:
+        """The model that was converted; it takes a second to load, and as much memory as scikit-learn."""
+        return self._load()
 
     def predict(self, given: Any) -> Any:
         """Predictions, of the type that the original gives. [rows]"""
@@ -54,10 +62,8 @@ class Predictor:
         fed, odd = self.fed(arrays)
         if odd is None or not odd.any():
             return self.run(fed)
-        if self._original is None:
-            self._original = self._load()
         answer = np.empty(len(odd), self.dtype)
-        answer[odd] = self._original.predict(Inputs({name: a[odd] for name, a in arrays.items()}, int(odd.sum())))
+        answer[odd] = self.original.predict(Inputs({name: a[odd] for name, a in arrays.items()}, int(odd.sum())))
         if not odd.all():
             answer[~odd] = self.run({name: array[~odd] for name, array in fed.items()})
         return answer
@@ -71,7 +77,11 @@ class Predictor:
 
     def fed(self, arrays: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         """The arrays as ONNX Runtime gets them, [rows, columns], and which rows would not mean the same to it, [rows]
-        (None: each means the same)."""
+        (None: each means the same).
+
+        Raises:
+            ValueError: a value is missing where the original refuses that.
+        """
         fed, odd, numbers = {}, [], []
         for (name, dtype), array in zip(self.types.items(), arrays.values(), strict=True):
             if dtype.kind == "O":
@@ -84,7 +94,9 @@ class Predictor:
                     numbers.append((name, array))
             fed[name] = array if array.ndim == 2 else array.reshape(-1, 1)
         if numbers and not np.isfinite(np.concatenate([array.reshape(-1) for _, array in numbers])).all():
-            for name, _ in numbers:
+            for name, array in numbers:
+                if name in self.refuses and np.isnan(array).any():
+                    raise ValueError(self.refuses[name])
                 strange = np.isinf(fed[name]) if name in self.missing else ~np.isfinite(fed[name])
                 odd.append(strange.any(axis=1))
         return fed, np.any(odd, axis=0) if odd else None
@@ -98,6 +110,8 @@ class Predictor:
             odd = [np.array([value is not None and value not in known for value in values])]
         if None not in values:
             return array, odd
+        if name in self.refuses:
+            raise ValueError(self.refuses[name])
         absent = np.array([value is None for value in values])
         return np.where(absent, "", array), odd if name in self.missing else [*odd, absent]
 

@@ -69,8 +69,12 @@ def _faster_form(path: Path, threads: int, forms: Path | None) -> tuple[Model | 
     except HeadraceError as error:
         return None, error.problem
     signature = mlflow_folder.signature_of(path)
+    predictor = faster.Predictor(form.predictor, record, lambda: mlflow_folder.load(path, threads))
+    if record["needs_original"]:
+        # Now, and not when the first such row comes: that would hold up all others.
+        _ = predictor.original
     return Model(
-        faster.Predictor(form.predictor, record, lambda: mlflow_folder.load(path, threads)), signature.columns,
+        predictor, signature.columns,
         signature.outputs or tuple(Tensor(*output) for output in record["outputs"]), signature.inputs,
         "matrix" if record["form"] == "matrix" else "tensors", "onnxruntime_onnx", True, faster.parameters(record),
     ), ""  # fmt: skip
