@@ -60,6 +60,8 @@ def from_list(name: str, datatype: str, shape: list[int], data: Any) -> Any:
     if not isinstance(data, list):
         raise BadRequest(f"Input {name} wants its data as a list")
     wanted = math.prod(shape)
+    if DATATYPES[datatype].kind == "f" and len(data) == wanted and (made := packed(data)) is not None:
+        return converted(f"Input {name}", datatype, made).reshape(shape)
     flat = flattened(name, data)
     if len(flat) != wanted:
         raise BadRequest(f"Input {name} has {len(flat)} values, its shape wants {wanted}")
@@ -87,12 +89,12 @@ def values_of(what: str, datatype: str, values: list[Any]) -> Any:
     if datatype == "BYTES":
         return texts_of(what, values)
     dtype = DATATYPES[datatype]
+    if dtype.kind == "f" and (given := packed(values)) is not None:
+        return converted(what, datatype, given)
     if None in values:
         if dtype.kind != "f":
             raise BadRequest(f"{what} wants a value in every row ({datatype})")
         values = [math.nan if value is None else value for value in values]
-    if dtype.kind == "f" and (given := packed(values)) is not None:
-        return converted(what, datatype, given)
     try:
         given = np.array(values) if values else np.empty(0, dtype)
     except (ValueError, OverflowError) as error:  # lists of different lengths
