@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import warnings
 
 import httpx
@@ -11,6 +12,7 @@ from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts.request import Model, request
 from headrace.governance import approvals
+from headrace.serving import payload_log
 
 HTML = {"accept": "text/html"}
 AT = 1_790_000_000.0
@@ -187,3 +189,87 @@ def test_models_are_those_of_the_registry(served, tmp_path):
 
 def test_a_json_twin_is_json_whatever_the_numbers(served):
     assert json.loads(served.raw("GET", "/rollouts.json").text)["rollouts"] is not None
+
+
+MLMODEL = """\
+flavors: {sklearn: {}}
+signature:
+  inputs: '[{"type": "string", "name": "carrier", "required": true},
+    {"type": "double", "name": "hour", "required": false}]'
+  outputs: '[{"type": "tensor", "tensor-spec": {"dtype": "int64", "shape": [-1]}}]'
+"""
+
+
+@pytest.fixture
+def serving(served, name, tmp_path):
+    """A service that serves version 2 of a registered model."""
+    (tmp_path / "MLmodel").write_text(MLMODEL)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in (1, 2, 3):
+            served.platform.registry.register(
+                name,
+                tmp_path,
+                key=f"{name}/{number}",
+                run_name="one",
+                metrics={"auc": number / 10},
+                parameters={},
+                tags={},
+            )
+    service = name.replace("_", "-")[:50].strip("-")
+    manifest = InferenceService(service, "default", f"models:/{name}/2", "mlflow", service, (), 1, 60.0)
+    rollout_id = request(
+        served.database, service=manifest, rollout=rollout_document.parse(DOCUMENT, "rollout.yaml"),
+        model=Model(f"models:/{name}/2", str(tmp_path)), key=name, actor="user:mary", reason="", at=AT,
+    )  # fmt: skip
+    with served.database.transaction() as connection:
+        connection.execute(
+            "UPDATE service SET stable = (SELECT to_revision FROM rollout WHERE id = ?) WHERE name = ?",
+            (rollout_id, service),
+        )
+    return service
+
+
+def test_a_service_says_what_its_model_takes_and_offers_the_versions(served, serving, name):
+    _, told = served.send("GET", f"/services/{serving}.json")
+    assert told["inputs"] == [
+        {"name": "carrier", "datatype": "BYTES", "shape": [-1, 1], "required": True},
+        {"name": "hour", "datatype": "FP64", "shape": [-1, 1], "required": False},
+    ]
+    assert [(one["name"], one["datatype"], one["shape"]) for one in told["outputs"]] == [("output-0", "INT64", [-1])]
+    page = served.raw("GET", f"/services/{serving}", headers=HTML).text
+    assert "it takes 2 inputs and gives 1 output" in page
+    # The page does not wait for the registry.
+    deadline = time.monotonic() + 60
+    while not (choices := served.send("GET", f"/services/{serving}.json")[1]["choices"]):
+        assert time.monotonic() < deadline, "the registry has not answered"
+        time.sleep(0.05)
+    assert choices == [
+        {"uri": f"models:/{name}/{number}", "told": told}
+        for number, told in ((3, "challenger, auc 0.3"), (2, "auc 0.2"), (1, "auc 0.1"))
+    ]
+
+
+def test_predictions_that_have_shifted_are_shown_and_need_somebody(served, serving):
+    revision = served.send("GET", f"/services/{serving}.json")[1]["service"]["stable"]["id"]
+    page = served.raw("GET", f"/services/{serving}", headers=HTML).text
+    assert "Nothing to compare yet: 0 predictions on a side; 200 are needed." in page
+    file = payload_log.path(served.platform.home, serving)
+    for share in (5, 2):
+        writer = payload_log.PayloadWriter(file, revision)
+        for number in range(300):
+            writer.add(f"{share}-{number}", "late" if number % share == 0 else "on time")
+        writer.close()
+    served.platform.clock.time += 60
+    _, told = served.send("GET", f"/services/{serving}.json")
+    drift = told["service"]["drift"]
+    assert drift["verdict"]["outcome"] == "failed"
+    assert [one["name"] for one in drift["verdict"]["evidence"]["bins"]] == ["on time", "late"]
+    page = served.raw("GET", f"/services/{serving}", headers=HTML).text
+    assert "much different from the first ones" in page
+    assert re.search(r'<th scope="row">late</th><td class="n">20.0 %</td><td class="n">50.0 %</td>', page)
+    (need,) = [
+        one for one in served.send("GET", "/home.json")[1]["needs"] if one["path"].startswith(f"/services/{serving}")
+    ]
+    assert need["sentence"].startswith(f"What {serving} predicts is much different from the first ones (PSI 0.")
+    assert not need["bad"]

@@ -49,6 +49,14 @@ class LabelCounts:
     wrong: int
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """A prediction of one value, and when it was made (unix seconds)."""
+
+    value: float | str | bool | None
+    at: float
+
+
 def path(home: Home, service: str) -> Path:
     """The log of a service."""
     return home.payloads / f"{service}.db"
@@ -176,6 +184,25 @@ def label_counts(home: Home, service: str, since: float = 0.0, newest: int = -1)
             (since, newest),
         ).fetchall()
     return {row["revision"]: LabelCounts(row["labelled"], row["wrong"]) for row in rows}
+
+
+def predictions(
+    home: Home, service: str, revision: str, *, limit: int, since: float = 0.0, newest: bool = False
+) -> list[Predicted]:  # fmt: skip
+    """A revision's first `limit` predictions made at or after `since` (unix seconds), or its newest ones, in the order
+    of time. Answers that are lists or mappings (several rows, several outputs) are left out."""
+    file = path(home, service)
+    if not file.exists():
+        return []
+    with closing(_open(file)) as connection:
+        rows = connection.execute(
+            "SELECT output, at FROM prediction WHERE revision = ? AND at >= ?"
+            " AND substr(output, 1, 1) NOT IN ('[', '{')"
+            f" ORDER BY at {'DESC' if newest else 'ASC'} LIMIT ?",
+            (revision, since, limit),
+        ).fetchall()
+    found = [Predicted(json.loads(row["output"]), row["at"]) for row in rows]
+    return found[::-1] if newest else found
 
 
 def _open(file: Path) -> sqlite3.Connection:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from headrace.contracts.verdict import Outcome
 from headrace.control.rollouts import queries as rollouts
 from headrace.governance import approvals
 from headrace.project.wiring import Platform
@@ -44,9 +45,10 @@ def pages(platform: Platform, services: Services) -> list[Page]:
 
     def data(call: Call) -> HomePage:
         active = [run for state in _ACTIVE for run in _newest(platform, state)]
+        served = services.all()
         return HomePage(
-            needs=_needs(platform),
-            services=services.all(),
+            needs=_needs(platform, served),
+            services=served,
             active=sorted(active, key=lambda run: str(run["created_at"]), reverse=True),
             failed=_newest(platform, "FAILED"),
         )
@@ -58,7 +60,7 @@ def _newest(platform: Platform, state: str) -> list[Mapping[str, Any]]:
     return list(browse.newest(platform.database, Wanted(state=state), limit=SHOWN).runs)
 
 
-def _needs(platform: Platform) -> list[Need]:
+def _needs(platform: Platform, served: Sequence[ServiceNow]) -> list[Need]:
     database = platform.database
     found = []
     for service in rollouts.list_services(database):
@@ -67,6 +69,10 @@ def _needs(platform: Platform) -> list[Need]:
             sentence = f"{service['name']} does not serve: {stable['message']}"
             found.append(Need(sentence, f"/services/{service['name']}", service["updated_at"], True))
         found += _of_rollouts(service["name"], rollouts.list_rollouts(database, service=service["name"], limit=1))
+    for one in served:
+        if one.drift and one.drift.verdict.outcome is Outcome.FAILED:
+            sentence = f"What {one.name} predicts is {one.drift.verdict.summary}"
+            found.append(Need(sentence, f"/services/{one.name}#drift", one.drift.current_since, False))
     for gate in approvals.gates(database, "waiting"):
         told = gate.to_dict()
         found.append(Need(told["question"], f"/approvals/{gate.id}", told["opened_at"], False))

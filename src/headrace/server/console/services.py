@@ -7,17 +7,21 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from headrace.clock import rfc3339
+from headrace.control.monitoring.drift import Drift, Drifts
 from headrace.control.rollouts import actions as acts
 from headrace.control.rollouts import queries
 from headrace.errors import HeadraceError, UsageError
 from headrace.governance.rbac import Role
 from headrace.project.deploy import deploy
+from headrace.project.lineage_facts import VERSION
 from headrace.project.wiring import Platform
 from headrace.server.console.actions import Action, Done, Submission
+from headrace.server.console.choices import Choice, Choices
 from headrace.server.console.pages import Page
 from headrace.server.json_text import json_text
 from headrace.server.operations import TEXT
@@ -37,7 +41,7 @@ _LABELS = 20_000
 @dataclass(frozen=True)
 class ServiceNow:
     """A service as it is now. `traffic`: all its revisions in the last minute, None when nothing counts; `labels`: how
-    the newest predictions of the stable revision turned out."""
+    the newest predictions of the stable revision turned out; `drift`: its newest predictions beside its first ones."""
 
     name: str
     namespace: str
@@ -48,6 +52,7 @@ class ServiceNow:
     traffic: Figures | None
     history: list[Point]
     labels: LabelCounts | None
+    drift: Drift | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,17 @@ class RevisionRow:
 
 
 @dataclass(frozen=True)
+class Part:
+    """An input or output of a model: name, the Open Inference Protocol's datatype, shape (-1 is any length), and
+    whether every row wants a value."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    required: bool
+
+
+@dataclass(frozen=True)
 class Tried:
     """A request that somebody sent by the form, and its answer."""
 
@@ -86,14 +102,18 @@ class Tried:
 
 @dataclass(frozen=True)
 class ServicePage:
-    """`example`: a body to ask the model with. `deployable`: whether the project's file names the service."""
+    """`example`: a body to ask the model with. `inputs` and `outputs` are those of the model that serves. `deployable`:
+    whether the project's file names the service; `choices`: the versions of the model that serves."""
 
     service: ServiceNow
     revisions: list[RevisionRow]
     rollouts: list[Mapping[str, Any]]
     example: str
     tried: Tried | None
+    inputs: list[Part]
+    outputs: list[Part]
     deployable: bool
+    choices: list[Choice]
 
 
 class Services:
@@ -104,6 +124,8 @@ class Services:
         self.database = platform.database
         self.gateway = str(about.get("gateway", ""))
         self.traffic = traffic
+        self.choices = Choices(platform.registry)
+        self.drifts = Drifts(platform.home, platform.clock)
         self._tried: OrderedDict[str, Tried] = OrderedDict()
 
     def all(self) -> list[ServiceNow]:
@@ -121,7 +143,7 @@ class Services:
             rollout=rollout, since=told["updated_at"],
             traffic=self.traffic.now(names) if self.traffic else None,
             history=self.traffic.history(names) if self.traffic else [],
-            labels=self._labels(told["name"]).get(stable),
+            labels=self._labels(told["name"]).get(stable), drift=self._drift(told["name"], stable) if stable else None,
         )  # fmt: skip
 
     def listed(self, call: Call) -> ServicesPage:
@@ -146,14 +168,20 @@ class Services:
             for one in kept
         ]  # fmt: skip
         stable = next((one for one in kept if roles.get(one.id) == "stable"), None)
+        named = VERSION.fullmatch(stable.model_uri) if stable else None
+        inputs, outputs = _parts(stable.model_path) if stable else ([], [])
         return ServicePage(
             service, rows, list(found), _example(stable.model_path) if stable else "",
-            self._tried.get(call.query.text("tried")),
+            self._tried.get(call.query.text("tried")), inputs, outputs,
             bool(self.platform.project and service.name in self.platform.project.file.services),
+            self.choices.of(named[1]) if named else [],
         )  # fmt: skip
 
     def _labels(self, service: str) -> dict[str, LabelCounts]:
         return payload_log.label_counts(self.platform.home, service, newest=_LABELS)
+
+    def _drift(self, service: str, revision: str) -> Drift:
+        return self.drifts.of(service, revision, revisions.get(self.database, revision).created_at)
 
     def roll_back(self, sent: Submission) -> Done:
         rollout = acts.rollback(
@@ -226,6 +254,20 @@ def _example(folder: str) -> str:
     except (HeadraceError, OSError, ValueError):
         return ""
     return json_text({"instances": rows[:1]}, indent=2) if rows else ""
+
+
+@lru_cache(maxsize=64)
+def _parts(folder: str) -> tuple[list[Part], list[Part]]:
+    """The inputs and outputs in an MLflow model's signature; none of another model, or without one."""
+    from headrace.serving.runtime.loaders.mlflow_folder import signature_of
+
+    try:
+        told = signature_of(Path(folder))
+    except HeadraceError:
+        return [], []
+    inputs = [Part(one.name, one.datatype, [-1, 1], one.required) for one in told.columns]
+    inputs += [Part(one.name, one.datatype, one.shape, True) for one in told.inputs if not told.columns]
+    return inputs, [Part(one.name, one.datatype, one.shape, True) for one in told.outputs]
 
 
 def _indented(text: str) -> str:

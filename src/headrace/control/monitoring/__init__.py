@@ -1,0 +1,1 @@
+"""What is watched of a service while no rollout moves it."""
