@@ -165,3 +165,16 @@ def test_show_tells_what_a_ready_revision_predicts_with(judged, headrace):
         connection.execute("UPDATE revision SET message = 'predicts with ONNX' WHERE id = 'delay-00002'")
     shown = headrace("rollouts", "show", rollout)
     assert "model    predicts with ONNX\n" in shown.stdout
+
+
+def test_show_tells_how_long_the_requests_of_both_arms_took(judged, headrace):
+    rollout = judged[0]
+    assert "LATENCY" not in headrace("rollouts", "show", rollout).stdout
+    with headrace.database() as database:
+        row = rows.rollout(database, rollout)
+        took = {"canary": {10.0: 0, 20.0: 100}, "stable": {10.0: 900, 20.0: 900}}
+        rows.record_windows(database, row, counted={}, windows={}, verdict=None, at=1011.0, took=took)
+    lines = [line.split() for line in headrace("rollouts", "show", rollout).stdout.splitlines()]
+    assert ["new", "100", "15.0", "ms", "19.0", "ms", "19.9", "ms"] in lines
+    assert ["stable", "900", "5.0", "ms", "9.0", "ms", "9.9", "ms"] in lines
+    assert headrace.json("rollouts", "show", rollout)["latency"]["stable"]["p99"] == 9.9

@@ -77,6 +77,7 @@ def test_a_pass_that_dies_anywhere_is_taken_up_by_a_new_controller(stage, monkey
     counted = stage.totals(rollout).windows
     requests = [window[0][0] for window in windows][: len([w for w in counted if w.canary_n])]
     assert sum(w.canary_n for w in counted) == sum(requests)
+    assert rows.latency(stage.database, rollout)["canary"][60000.0] == sum(requests)
 
 
 # The other strategies

@@ -196,6 +196,18 @@ def tell(found: dict[str, Any]) -> None:
             ],
             empty="",
         )  # fmt: skip
+    took = {word: found["latency"][arm] for word, arm in (("new", "canary"), ("stable", "stable"))}
+    if any(took.values()):
+        click.echo()
+        output.table(
+            ["latency", "requests", "p50", "p90", "p99"],
+            [
+                (word, one["requests"], *(f"{one[name]:.1f} ms" for name in ("p50", "p90", "p99")))
+                for word, one in took.items()
+                if one
+            ],
+            empty="",
+        )
     if found["measurements"]:
         click.echo()
         output.table(

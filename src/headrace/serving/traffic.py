@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from headrace.clock import Clock
+from headrace.serving import latency
 from headrace.serving.gateway.model import ArmCounts
 
 LOOK_SECONDS = 5.0
@@ -87,7 +88,7 @@ class Traffic:
                 buckets[edge] = buckets.get(edge, 0) + count
         return Figures(
             sum(one.requests for one in found) / span, sum(one.errors for one in found) / span,
-            quantile(buckets, 0.5), quantile(buckets, 0.99),
+            latency.quantile(buckets, 0.5), latency.quantile(buckets, 0.99),
         )  # fmt: skip
 
     def history(self, revisions: Sequence[str]) -> list[Point]:
@@ -115,19 +116,5 @@ def _between(first: _Sample, last: _Sample, revision: str) -> ArmCounts:
     now, before = last.counts.get(revision, ArmCounts(0, 0)), first.counts.get(revision, ArmCounts(0, 0))
     if first.epoch != last.epoch or now.requests < before.requests:
         before = ArmCounts(0, 0)
-    buckets = {edge: max(count - before.buckets.get(edge, 0), 0) for edge, count in now.buckets.items()}
+    buckets = latency.since(now.buckets, before.buckets)
     return ArmCounts(now.requests - before.requests, max(now.errors - before.errors, 0), buckets)
-
-
-def quantile(cumulative: Mapping[float, int], share: float) -> float | None:
-    """A quantile from cumulative counts by upper edge, linear within its bucket; None when nothing was counted."""
-    total = max(cumulative.values(), default=0)
-    if total == 0:
-        return None
-    wanted, low, below = share * total, 0.0, 0
-    for edge in sorted(cumulative):
-        count = cumulative[edge]
-        if count >= wanted and count > below:
-            return low + (edge - low) * (wanted - below) / (count - below) if edge != float("inf") else low
-        low, below = edge, count
-    return low

@@ -252,7 +252,7 @@ class RolloutController:
             verdict, kind = judging.test_verdict(document.test, evidence), "test"
         landed = rows.record_windows(
             self.database, row, counted=counted.numbers, windows=fresh, verdict=verdict, at=now,
-            moments=counted.moments, users=users,
+            moments=counted.moments, users=users, took=counting.latency_since(row, counted),
         )  # fmt: skip
         if landed:
             self.summed.keep(row, now, {**seen, **together})

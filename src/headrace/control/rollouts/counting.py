@@ -13,11 +13,15 @@ from headrace.control.rollouts.ports import Evidence, Traffic
 from headrace.control.rollouts.rows import RolloutRow
 from headrace.quality.analysis.evidence import Evidence as Summary
 from headrace.quality.analysis.window import Window
+from headrace.serving import latency
 from headrace.serving.gateway.model import SHADOW, ArmCounts
 
 # These come from the payload log; the others start from zero with each Envoy.
 _FROM_THE_LOG = ("labels", DISAGREEMENT, ALONE + "labels")
 
+
+# Where both arms' histograms stand beside the counts that are stored.
+_TOOK = "took"
 
 # A rollout that goes on for weeks is not looked at every second: its windows grow with its age, and so stay few.
 LOOKS = 2000
@@ -25,7 +29,8 @@ LOOKS = 2000
 
 @dataclass(frozen=True)
 class Cumulative:
-    """Counts since the beginning by metric and arm, [requests, bad events], as they are stored; and sums of a mean."""
+    """Counts since the beginning as they are stored: by metric and arm, [requests, bad events], and how long requests
+    took, by arm; and sums of a mean."""
 
     numbers: Mapping[str, Any]
     moments: Mapping[str, str]
@@ -57,6 +62,7 @@ def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative |
         tolerance = document.shadow.tolerance
         pairs = evidence.disagreement(row.service, stable, row.to_revision, since, tolerance)
         numbers[DISAGREEMENT] = {"canary": list(pairs), "stable": [0, 0]}
+    numbers[_TOOK] = {arm: _took(counts, revision) for arm, revision in (("canary", canary), ("stable", stable))}
     moments = {}
     if document.test:
         sums = evidence.label_sums(row.service, since)
@@ -101,6 +107,11 @@ def usual(row: RolloutRow, now: Cumulative) -> dict[str, Window]:
     return {name: Window(0, 0, *_capped(now.numbers[name]["stable"])) for name in names}
 
 
+def _took(counts: Mapping[str, ArmCounts], revision: str) -> dict[str, int]:
+    """Its histogram, with edges as JSON can have them."""
+    return {str(edge): n for edge, n in counts[revision].buckets.items()} if revision in counts else {}
+
+
 def _answered(metric: Metric, counts: Mapping[str, ArmCounts]) -> dict[str, list[int]]:
     """[requests, bad ones] per revision, as the gateway counts them."""
     if metric.name == "latency":
@@ -114,7 +125,7 @@ def windows_since(row: RolloutRow, now: Cumulative, names: Sequence[str] = ()) -
     zero."""
     before = row.counted or {}
     found = {}
-    for name in names or [key for key in now.numbers if key != "epoch"]:
+    for name in names or [key for key in now.numbers if key not in ("epoch", _TOOK)]:
         old = before.get(name, {})
         from_log = name in _FROM_THE_LOG or (row.document.test is not None and name == row.document.test.metric)
         if before.get("epoch") != now.numbers.get("epoch") and not from_log:
@@ -123,6 +134,26 @@ def windows_since(row: RolloutRow, now: Cumulative, names: Sequence[str] = ()) -
         arms = [_added(*pair) if from_log else _difference(*pair) for pair in pairs]
         found[name] = Window(*arms[0], *arms[1])
     return found
+
+
+def latency_since(row: RolloutRow, now: Cumulative) -> dict[str, dict[float, int]]:
+    """How long the requests took that have been counted since the last time, by arm.
+
+    Envoy fills its histograms up to a second later than its counters, so the numbers of requests differ a little from
+    those in the windows. Where no histogram was kept the last time, nothing is known of what has come since.
+    """
+    before = row.counted or {}
+    if _TOOK not in before:
+        return {}
+    anew = before.get("epoch") != now.numbers.get("epoch")
+    return {
+        arm: latency.since(_histogram(told), {} if anew else _histogram(before[_TOOK][arm]))
+        for arm, told in now.numbers[_TOOK].items()
+    }
+
+
+def _histogram(told: Mapping[str, int]) -> dict[float, int]:
+    return {float(edge): n for edge, n in told.items()}
 
 
 def with_moments(windows: Mapping[str, Summary], row: RolloutRow, now: Cumulative) -> Counted:

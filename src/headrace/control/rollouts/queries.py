@@ -9,7 +9,7 @@ from typing import Any
 from headrace.clock import rfc3339
 from headrace.contracts.rollout import Metric, Step
 from headrace.control.rollouts import rows
-from headrace.serving import revisions
+from headrace.serving import latency, revisions
 from headrace.serving.revisions import Revision
 from headrace.store.database import Database
 
@@ -41,7 +41,10 @@ def list_rollouts(database: Database, *, service: str | None = None, limit: int 
 
 
 def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
-    """A rollout with its steps, counts by metric and verdicts. Raises NotFoundError."""
+    """A rollout with its steps, counts by metric, latencies in milliseconds and verdicts. Raises NotFoundError.
+
+    The latency of an arm is that of all its requests that were counted; None where nothing is known.
+    """
     row = rows.rollout(database, rollout_id)
     totals = database.query(
         "SELECT metric, sum(canary_n) AS canary_n, sum(canary_x) AS canary_x, sum(stable_n) AS stable_n,"
@@ -59,6 +62,7 @@ def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
             }
             for total in totals
         },
+        "latency": _latency(database, row.id),
         "latest_verdict": dict(row.verdict) if row.verdict else None,
         "verdicts": [
             {
@@ -74,6 +78,18 @@ def rollout_json(database: Database, rollout_id: str) -> dict[str, Any]:
         ],
         "measurements": _measurements(database, row.id),
     }
+
+
+def _latency(database: Database, rollout_id: str) -> dict[str, dict[str, float] | None]:
+    found = rows.latency(database, rollout_id)
+    return {arm: _percentiles(found.get(arm, {})) for arm in ("canary", "stable")}
+
+
+def _percentiles(histogram: latency.Histogram) -> dict[str, float] | None:
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+    told = {name: latency.quantile(histogram, share) for name, share in shares.items()}
+    known = {name: value for name, value in told.items() if value is not None}
+    return {**known, "requests": max(histogram.values())} if known else None
 
 
 def _measurements(database: Database, rollout_id: str) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from headrace.contracts.verdict import Verdict
 from headrace.errors import NotFoundError
 from headrace.quality.analysis.users import Users
 from headrace.quality.analysis.window import Window
+from headrace.serving.latency import Histogram
 from headrace.store import events
 from headrace.store.database import Database
 
@@ -244,8 +245,10 @@ def record_windows(
     at: float,
     moments: Mapping[str, str] | None = None,
     users: Mapping[str, Sequence[SeenUser]] | None = None,
+    took: Mapping[str, Histogram] | None = None,
 ) -> bool:
-    """Store counts and what they start from next, together: a window is never counted twice."""
+    """Store counts and what they start from next, together: a window is never counted twice. `took` is added to how
+    long the requests before took, by arm."""
     with database.transaction() as connection:
         landed = _update(
             connection,
@@ -286,6 +289,12 @@ def record_windows(
                 " on_stable = excluded.on_stable, bad = excluded.bad",
                 [(row.id, metric, *one) for metric, seen in users.items() for one in seen],
             )
+        if landed and took:
+            connection.executemany(
+                "INSERT INTO rollout_latency (rollout_id, arm, edge, n) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET n = n + excluded.n",
+                [(row.id, arm, edge, n) for arm, histogram in took.items() for edge, n in histogram.items()],
+            )
     return landed
 
 
@@ -316,6 +325,14 @@ def windows(database: Database, rollout_id: str, until: float | None = None) -> 
         (rollout_id, until, until),
     ):
         found.setdefault(row["metric"], []).append(window(row))
+    return found
+
+
+def latency(database: Database, rollout_id: str) -> dict[str, dict[float, int]]:
+    """How long the requests of each arm took that were counted; an arm of which nothing is known is missing."""
+    found: dict[str, dict[float, int]] = {}
+    for row in database.query("SELECT arm, edge, n FROM rollout_latency WHERE rollout_id = ?", (rollout_id,)):
+        found.setdefault(row["arm"], {})[row["edge"]] = row["n"]
     return found
 
 
