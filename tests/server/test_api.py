@@ -11,6 +11,7 @@ from headrace.control.rollouts.request import Model, request
 from headrace.governance import approvals
 from headrace.project import wiring
 from headrace.project.compile import compile_pipeline
+from headrace.quality.analysis.window import Window
 from headrace.runs.submit import create_run
 from headrace.server.api import MAX_LABELS
 from headrace.server.application import application
@@ -199,6 +200,21 @@ def test_runs_are_shown_as_the_command_line_shows_them(api, platform, document):
 def test_a_limit_that_is_none_is_refused(api, limit):
     status, told = api.get("/runs", limit=limit)
     assert (status, told["error"]) == (400, "limit: must be a number from 1 to 1000")
+
+
+def test_the_windows_of_a_rollout_are_told_with_what_they_say_so_far(api, platform):
+    _rollout(platform, "1", healthy=True)
+    rollout = _rollout(platform, "2")
+    for at in range(5):
+        row = rows.rollout(platform.database, rollout)
+        windows = {"errors": Window(100, 3, 900, 20)}
+        assert rows.record_windows(platform.database, row, counted={}, windows=windows, verdict=None, at=10.0 + at)
+    status, told = api.get(f"/rollouts/{rollout}/windows")
+    assert (status, len(told)) == (200, 5)
+    low, high = told[-1]["ratio_interval"]
+    assert low < told[-1]["ratio"] < high
+    assert api.get(f"/rollouts/{rollout}/windows", points=2) == (200, [told[1], told[4]])
+    assert api.get(f"/rollouts/{rollout}/windows", points=0)[0] == 400
 
 
 def test_a_rollout_is_paused_promoted_and_aborted_by_name(api, platform):

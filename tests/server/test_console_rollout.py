@@ -1,5 +1,6 @@
 """The page of one rollout: both arms side by side, also when it is over."""
 
+import html
 import re
 
 import pytest
@@ -11,6 +12,8 @@ from headrace.control.rollouts import judging, queries, rows
 from headrace.control.rollouts.judging import Counted
 from headrace.control.rollouts.request import Model, request
 from headrace.quality.analysis.window import Window
+from headrace.serving import payload_log
+from headrace.serving.payload_log import PayloadWriter
 
 HTML = {"accept": "text/html"}
 AT = 1_790_000_000.0
@@ -66,7 +69,8 @@ class Walked:
         """The page as a reader has it, tags left out."""
         page = served.raw("GET", f"/rollouts/{self.id}", headers=HTML)
         assert page.status_code == 200
-        return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<script.*?</script>", " ", page.text, flags=re.S)))
+        shown = re.sub(r"<[^>]+>", " ", re.sub(r"<script.*?</script>", " ", page.text, flags=re.S))
+        return re.sub(r"\s+", " ", html.unescape(shown))
 
 
 @pytest.fixture
@@ -92,3 +96,61 @@ def test_of_one_arm_alone_the_latency_is_told_too(served, walked):
     walked.count(errors=Window(0, 0, 900, 0), took={"stable": {10.0: 900}})
     assert "latency, p50 of 900 5 ms latency, p90 9 ms" in walked.text(served)
     assert walked.verdict.outcome is Outcome.INCONCLUSIVE
+
+
+def test_the_ratio_of_the_rates_is_told_in_words_and_figures(served, walked):
+    for _ in range(20):
+        walked.count(errors=Window(100, 3, 900, 20), latency=Window(100, 0, 900, 0))
+    _, found = served.send("GET", f"/rollouts/{walked.id}.json")
+    errors, latency = found["curves"]
+    (judged, _) = walked.verdict.evidence["metrics"]
+    assert [errors["low"][-1], errors["high"][-1]] == judged["ratio_interval"]
+    assert (errors["e_values"][-1], errors["limit"], errors["margin"]) == (judged["e_value"], judged["limit"], 1.5)
+    assert errors["ratios"][-1] == pytest.approx(3 / 100 / (20 / 900))
+    assert len(errors["at"]) == len(errors["e_values"]) == len(errors["ratios"]) == 20
+    text, low, high = walked.text(served), *(f"{end:.3g}" for end in judged["ratio_interval"])
+    assert f"errors 1.35 {low} {high} 1.5 {errors['words']} latency – – – 1.25 {latency['words']}" in text
+    assert errors["words"].startswith("the new revision's error rate is 0.")
+    assert latency["words"].startswith("the counts do not tell how the new revision's share of requests over 100 ms")
+
+
+def test_curves_of_a_long_rollout_have_few_points(served, walked):
+    for _ in range(405):
+        walked.count(errors=Window(10, 0, 90, 1))
+    _, found = served.send("GET", f"/rollouts/{walked.id}.json")
+    (errors,) = found["curves"]
+    assert len(errors["at"]) == len(errors["low"]) == 135
+    assert errors["high"][-1] == walked.verdict.evidence["metrics"][0]["ratio_interval"][1]
+
+
+def test_late_labels_say_how_many_predictions_were_right(served, walked):
+    walked.count(labels=Window(200, 10, 1200, 71))
+    assert "predictions right of 1,200 94.1 % of 200 95 %" in walked.text(served)
+    walked.end("Degraded")
+    assert "predictions right of 1,200 94.1 % of 200 95 %" in walked.text(served)
+
+
+def test_of_a_first_revision_is_told_how_many_predictions_were_right(served, walked, monkeypatch):
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: AT + 1)
+    first = rows.find(served.database, "service = ?", (walked.row.service,))[0]
+    page = served.raw("GET", f"/rollouts/{first.id}", headers=HTML).text
+    assert "there was none to compare it with" in page
+    assert "predictions right" not in page
+    home = served.platform.home
+    writer = PayloadWriter(payload_log.path(home, first.service), first.to_revision)
+    for i in range(50):
+        writer.add(f"{first.id}-{i}", 1)
+    writer.close()
+    payload_log.record_labels(home, first.service, [(f"{first.id}-{i}", int(i > 3)) for i in range(40)], at=AT + 2)
+    _, found = served.send("GET", f"/rollouts/{first.id}.json")
+    assert found["right"] == {"canary": {"labelled": 40, "wrong": 4}}
+    page = served.raw("GET", f"/rollouts/{first.id}", headers=HTML).text
+    assert re.search(
+        r'predictions right</th><td class="n"></td><td class="n"></td><td class="n">of 40</td>.*90 %', page
+    )
+
+
+def test_where_a_rollout_ended_is_marked(served, walked):
+    assert "where it ended" not in walked.text(served)
+    walked.end("Degraded")
+    assert "judge , where it ended" in walked.text(served)

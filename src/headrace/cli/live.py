@@ -13,6 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from headrace.quality.analysis.ratio import times
+
 SECONDS = 0.5
 WIDTH = 32
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -69,7 +71,7 @@ def _weights(found: dict[str, Any]) -> Table:
 
 def _metrics(found: dict[str, Any], windows: Sequence[dict[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 1), header_style="dim", title_justify="left")
-    for column in ("metric", "new: bad of", "stable: bad of", "evidence", "limit", "over time"):
+    for column in ("metric", "new: bad of", "stable: bad of", "ratio of rates", "evidence", "limit", "over time"):
         table.add_column(column)
     for name, arms in found["counts"].items():
         seen = [window for window in windows if window["metric"] == name]
@@ -78,11 +80,12 @@ def _metrics(found: dict[str, Any], windows: Sequence[dict[str, Any]]) -> Table:
         values = [math.log(max(window["e_value"], 1e-6)) for window in seen] if limit else _rates(seen)
         table.add_row(
             name, _arm(arms["canary"]), _arm(arms["stable"]),
+            (times(seen[-1]["ratio_interval"]) if limit else "") or "-",
             f"{seen[-1]['e_value']:.3g}" if limit else "-", f"{limit:.3g}" if limit else "-", sparkline(values),
         )  # fmt: skip
     for name, measured in _measured(found).items():
         good = sum(one["phase"] == "Successful" for one in measured)
-        table.add_row(name, f"{good} of {len(measured)} good", "-", "-", "-", sparkline(_values(measured)))
+        table.add_row(name, f"{good} of {len(measured)} good", "-", "-", "-", "-", sparkline(_values(measured)))
     return table
 
 

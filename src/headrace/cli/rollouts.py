@@ -14,6 +14,7 @@ from headrace.cli import output
 from headrace.control.rollouts import actions, queries
 from headrace.project import wiring
 from headrace.project.wiring import Platform
+from headrace.quality.analysis.ratio import times
 from headrace.store.locks import holder
 
 WATCH_SECONDS = 0.3
@@ -184,13 +185,14 @@ def tell(found: dict[str, Any]) -> None:
         }
     )
     if found["counts"]:
+        ratios = _ratios(found["latest_verdict"])
         click.echo()
         output.table(
-            ["metric", "new: bad of", "requests", "stable: bad of", "requests"],
+            ["metric", "new: bad of", "requests", "stable: bad of", "requests", "ratio of rates"],
             [
                 (
                     name, arms["canary"]["events"], arms["canary"]["requests"], arms["stable"]["events"],
-                    arms["stable"]["requests"],
+                    arms["stable"]["requests"], ratios.get(name) or "-",
                 )
                 for name, arms in found["counts"].items()
             ],
@@ -221,6 +223,12 @@ def tell(found: dict[str, Any]) -> None:
     for verdict in found["verdicts"]:
         head = f"{output.coloured(verdict['outcome'])} at {verdict['weight']} %"
         click.echo(f"\n{head}: {verdict['summary']}")
+
+
+def _ratios(verdict: dict[str, Any] | None) -> dict[str, str]:
+    """The ratio of both arms' rates by metric, where the newest verdict has one."""
+    judged = (verdict or {}).get("evidence", {}).get("metrics", [])
+    return {metric["name"]: times(metric["ratio_interval"]) for metric in judged if "ratio_interval" in metric}
 
 
 def _value(value: Any) -> str:

@@ -35,6 +35,8 @@ from headrace.store import events
 
 PREFIX = "/apis/headrace/v1"
 MAX_LABELS = 10_000
+# Of each metric. A rollout has some thousands, however long it lasts.
+MOST_WINDOWS = 10_000
 FOLLOW_SECONDS = 0.2
 _LABELS = '{"labels": [{"id": "<prediction id>", "value": …}]}'
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -97,7 +99,7 @@ class Api:
             ("/services", "Services", self.list_services, {}),
             ("/services/{service}", "A service", self.show_service, {}),
             ("/rollouts", "Rollouts", self.list_rollouts, _LIST),
-            ("/rollouts/{rollout}/windows", "What a rollout counted", self.show_windows, {}),
+            ("/rollouts/{rollout}/windows", "What a rollout counted", self.show_windows, {"points": NUMBER}),
             ("/rollouts/{rollout}", "A rollout", self.show_rollout, {}),
             ("/lineage", "What something came from", self.show_lineage, {"start": TEXT, "direction": TEXT}),
             ("/events", "The event log", self.list_events, {**_LIST, "after": NUMBER, "subject": TEXT}),
@@ -221,7 +223,8 @@ class Api:
         return rollout_queries.rollout_json(self.database, call.path["rollout"])
 
     def show_windows(self, call: Call) -> Any:
-        return rollout_queries.windows_json(self.database, call.path["rollout"])
+        points = _number(call, "points", default=MOST_WINDOWS, least=1, most=MOST_WINDOWS)
+        return rollout_queries.windows_json(self.database, call.path["rollout"], points=points)
 
     def promote_rollout(self, call: Call) -> Any:
         return self._act(rollout_actions.promote, call)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headrace.contracts.rollout import Analysis, Rollout, Test
+from headrace.contracts.rollout import Analysis, Metric, Rollout, Test
 from headrace.contracts.verdict import Outcome, Verdict
 from headrace.quality.analysis.alone import judge_alone
 from headrace.quality.analysis.evidence import Evidence
@@ -34,9 +34,8 @@ class Counted:
 
 def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -> Verdict:
     """The built-in analysis; of a shadow, its answers must also agree with those that were sent."""
-    units = dict.fromkeys(BY_USER, document.unit)
-    analysis = replace(document.analysis, alpha=document.metrics_alpha)
-    judged = judge(analysis, counted.windows, next_weight=next_weight, unit=units)
+    units = {name: unit(document, name) for name in BY_USER}
+    judged = judge(_of_the_steps(document), counted.windows, next_weight=next_weight, unit=units)
     return _with_agreement(document, judged, counted) if document.shadow else judged
 
 
@@ -46,15 +45,39 @@ def watch_verdict(document: Rollout, counted: Counted) -> Verdict:
     assert document.watch is not None
     alpha, total = document.analysis.alpha, sum(metric.weight for metric in document.watch.metrics)
     parts: list[dict[str, Any]] = []
-    both, alone = document.watched_on_both, document.watched_alone
-    if both:
-        their_alpha = alpha * (sum(metric.weight for metric in both) / total)
-        parts += judge(Analysis(alpha=their_alpha, metrics=both), counted.windows, next_weight=100).evidence["metrics"]
-    for metric in alone:
+    if document.watched_on_both:
+        parts += judge(_of_the_watch(document), counted.windows, next_weight=100).evidence["metrics"]
+    for metric in document.watched_alone:
         windows = counted.windows.get(ALONE + metric.name, ())
         assert not isinstance(windows, Evidence), "the newest stretch cannot be told from sums"
         parts.append(judge_alone(metric, windows, share=alpha * (metric.weight / total)))
     return together(parts, {"alpha": alpha, "next_weight": 100})
+
+
+def judged_on_both(document: Rollout) -> dict[str, tuple[Analysis, Metric]]:
+    """By what the metrics are judged that compare the rates of both arms, by name."""
+    return {
+        metric.name: (analysis, metric)
+        for analysis in (_of_the_watch(document), _of_the_steps(document))
+        for metric in analysis.metrics
+    }
+
+
+def unit(document: Rollout, metric: str) -> str:
+    """What a metric counts: requests or users."""
+    return document.unit if metric in BY_USER else "requests"
+
+
+def _of_the_steps(document: Rollout) -> Analysis:
+    return replace(document.analysis, alpha=document.metrics_alpha)
+
+
+def _of_the_watch(document: Rollout) -> Analysis:
+    """What of the watch compares both arms, with its share of alpha; without metrics when nothing does."""
+    watched = document.watch.metrics if document.watch else ()
+    both, total = document.watched_on_both, sum(metric.weight for metric in watched)
+    part = sum(metric.weight for metric in both) / total if both else 0.0
+    return Analysis(alpha=document.analysis.alpha * part, metrics=both)
 
 
 def test_verdict(test: Test, counted: Counted) -> Verdict:

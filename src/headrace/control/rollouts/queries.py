@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
 from typing import Any
 
 from headrace.clock import rfc3339
-from headrace.contracts.rollout import Metric, Step
+from headrace.contracts.rollout import Step
 from headrace.control.rollouts import rows
 from headrace.serving import latency, revisions
 from headrace.serving.revisions import Revision
@@ -109,56 +109,62 @@ def _measurements(database: Database, rollout_id: str) -> list[dict[str, Any]]:
     ]
 
 
-def windows_json(database: Database, rollout_id: str, newest: int | None = None) -> list[dict[str, Any]]:
-    """What was counted, window by window in the order of time, with the e-value of all windows of its metric so far.
+def windows_json(
+    database: Database, rollout_id: str, newest: int | None = None, points: int | None = None
+) -> list[dict[str, Any]]:
+    """What was counted, window by window in the order of time, with what all windows of its metric so far say.
 
-    `newest` tells only the last so many of each metric.
+    `newest` tells only the last so many of each metric; `points` tells at most so many of each, from the newest back at
+    even steps.
 
-    The test of a metric fails when its e-value reaches `limit`; None where another test is made of the counts. Raises
-    NotFoundError.
+    The test of a metric fails when its e-value reaches `limit`. `ratio` estimates the new revision's rate over the old
+    one's, None while nothing bad happened with the old one; `ratio_interval` is what is not excluded, as the verdict
+    has it: a confidence sequence. They are None where another test is made of the counts. Raises NotFoundError.
     """
     # numpy, which a list of rollouts does not need
+    from headrace.control.rollouts import judging
+    from headrace.quality.analysis import judge
     from headrace.quality.analysis.evidence import Evidence
-    from headrace.quality.analysis.sequential import e_value
+    from headrace.quality.analysis.sequential import e_value, ratio_interval
 
     row = rows.rollout(database, rollout_id)
-    analysis = row.document.analysis
-    limits = {
-        **_limits(analysis.alpha, row.document.watch.metrics if row.document.watch else ()),
-        **_limits(row.document.metrics_alpha, analysis.metrics),
-    }
-    seen: dict[str, Evidence] = {}
-    left = _numbers(database, row.id)
-    told = []
-    for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number, metric", (row.id,)):
-        window = rows.window(one)
-        seen[one["metric"]] = seen.get(one["metric"], Evidence()).plus(window)
-        left[one["metric"]] -= 1
-        if newest is not None and left[one["metric"]] >= newest:
-            continue
-        told.append(
-            {
-                "metric": one["metric"],
+    judged = judging.judged_on_both(row.document)
+    told: list[tuple[int, str, dict[str, Any]]] = []
+    for name, found in _windows_by_metric(database, row.id).items():
+        step = max(1, -(-len(found) // points)) if points else 1
+        analysis, metric = judged.get(name, (None, None))
+        seen, untold = Evidence(), []
+        for left, one in zip(range(len(found) - 1, -1, -1), found, strict=True):
+            window = rows.window(one)
+            untold.append(window)
+            if left % step or (newest is not None and left >= newest):
+                continue
+            # Many windows at once give the same sums as one by one, sooner.
+            seen, untold = seen.plus(*untold), []
+            about = {
+                "metric": name,
                 "at": rfc3339(one["at"]),
                 "canary": {"requests": window.canary_n, "events": window.canary_x},
                 "stable": {"requests": window.stable_n, "events": window.stable_x},
-                "e_value": e_value(seen[one["metric"]]),
-                "limit": limits.get(one["metric"]),
+                "e_value": e_value(seen),
+                "limit": None,
+                "ratio": None,
+                "ratio_interval": None,
             }
-        )
-    return told
+            if analysis and metric:
+                about["limit"] = 1 / judge.share(analysis, metric)
+                about["ratio"] = seen.ratio
+                about["ratio_interval"] = list(ratio_interval(seen, analysis.alpha))
+            told.append((one["number"], name, about))
+    return [about for _, _, about in sorted(told, key=lambda one: one[:2])]
 
 
-def _numbers(database: Database, rollout_id: str) -> dict[str, int]:
-    """How many windows each metric has."""
-    sql = "SELECT metric, count(*) AS n FROM rollout_window WHERE rollout_id = ? GROUP BY metric"
-    return {one["metric"]: one["n"] for one in database.query(sql, (rollout_id,))}
-
-
-def _limits(alpha: float, metrics: Sequence[Metric]) -> dict[str, float]:
-    """The e-value at which each metric fails: its share of alpha, turned over."""
-    total = sum(metric.weight for metric in metrics)
-    return {metric.name: total / (alpha * metric.weight) for metric in metrics}
+def _windows_by_metric(database: Database, rollout_id: str) -> dict[str, list[sqlite3.Row]]:
+    """The stored windows of each metric, in order."""
+    found: dict[str, list[sqlite3.Row]] = {}
+    for one in database.query("SELECT * FROM rollout_window WHERE rollout_id = ? ORDER BY number", (rollout_id,)):
+        found.setdefault(one["metric"], []).append(one)
+    return found
 
 
 def _summary(database: Database, row: rows.RolloutRow) -> dict[str, Any]:

@@ -20,11 +20,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.quality.analysis.ratio import MAX_RATIO
 from headrace.quality.analysis.window import Window
 
 Floats = NDArray[np.float64]
 
-MAX_RATIO = 64.0
 STEPS = 192
 # From 1 / MAX_RATIO to MAX_RATIO; the middle one is 1 exactly.
 RATIOS: Floats = np.geomspace(1.0, MAX_RATIO, STEPS + 1)
@@ -91,6 +91,11 @@ class Evidence:
             stable_part,
             spread,
         )
+
+    @property
+    def ratio(self) -> float | None:
+        """The estimate of r by Mantel and Haenszel; None while nothing bad has happened on the stable arm."""
+        return self.canary_part / self.stable_part if self.stable_part else None
 
     @property
     def log_likelihood(self) -> Floats:

@@ -22,7 +22,8 @@ from typing import Any
 
 from headrace.contracts.rollout import Analysis, Metric
 from headrace.contracts.verdict import Outcome, Verdict
-from headrace.quality.analysis.evidence import MAX_RATIO, Counted, Evidence
+from headrace.quality.analysis.evidence import Counted, Evidence
+from headrace.quality.analysis.ratio import MAX_RATIO, times
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
 
 _WORDS = {"errors": "failed", "labels": "were wrong"}
@@ -35,6 +36,29 @@ def bad(metric: Metric, unit: str = "requests") -> str:
     if unit == "users" and metric.name == "errors":
         return "saw a failure"
     return _WORDS.get(metric.name, "were bad")
+
+
+def rate(metric: Metric, unit: str = "requests") -> str:
+    """What a metric's rate is the rate of, in words."""
+    if metric.name == "latency":
+        waits = f"{metric.threshold_ms:.0f} ms"
+        return f"share of {unit} over {waits}" if unit == "requests" else f"share of {unit} who waited over {waits}"
+    if metric.name == "labels":
+        return "share of wrong predictions"
+    return f"{metric.name.removesuffix('s')} rate" if unit == "requests" else f"share of {unit} who saw a failure"
+
+
+def compared(metric: Metric, interval: Sequence[float], unit: str = "requests") -> str:
+    """The ratio of the two rates in a sentence, by what the evidence does not exclude."""
+    what, factor = rate(metric, unit), times(interval)
+    if not factor:
+        return f"the counts do not tell how the new revision's {what} compares with the old one's"
+    return f"the new revision's {what} is {factor} times the old one's"
+
+
+def share(analysis: Analysis, metric: Metric) -> float:
+    """A metric's share of alpha; its test fails at an e-value of 1 / share."""
+    return analysis.alpha * metric.weight / sum(one.weight for one in analysis.metrics)
 
 
 def judge(
@@ -50,13 +74,12 @@ def judge(
     Evidence that sums them up gives the same verdict sooner. `unit` is what was counted, of all metrics or by name, for
     the sentence. The same windows in the same order give the same verdict, bit for bit, on the same kind of machine.
     """
-    total_weight = sum(metric.weight for metric in analysis.metrics)
     parts = [
         _judge_metric(
             metric,
             Evidence.of(windows.get(metric.name, ())),
             alpha=analysis.alpha,
-            share=analysis.alpha * metric.weight / total_weight,
+            share=share(analysis, metric),
             next_weight=next_weight,
             min_requests=min_requests,
             unit=unit if isinstance(unit, str) else unit.get(metric.name, "requests"),

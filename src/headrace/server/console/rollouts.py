@@ -8,18 +8,23 @@ from datetime import datetime
 from typing import Any
 
 from headrace.control.rollouts import actions as acts
-from headrace.control.rollouts import queries
+from headrace.control.rollouts import judging, queries, rows
 from headrace.governance.rbac import Role
 from headrace.project.wiring import Platform
+from headrace.quality.analysis.judge import compared
 from headrace.server.console.actions import Action, Done, Submission
 from headrace.server.console.pages import Page
 from headrace.server.requests import Call
+from headrace.serving import payload_log
+from headrace.serving.payload_log import LabelCounts
 from headrace.serving.traffic import Figures, Traffic
 from headrace.store import events
 
 LISTED = 100
 # A curve has so many points at most.
-POINTS = 400
+POINTS = 200
+# Where nothing is counted, labels are those of so many of the newest predictions.
+LABELS = 20_000
 _ENDS = {"Healthy": 100, "Degraded": 0, "Aborted": 0}
 
 
@@ -30,17 +35,29 @@ class RolloutsPage:
 
 @dataclass(frozen=True)
 class Curve:
-    """The e-value of a metric as it grew; the test fails at `limit`. Times in unix seconds."""
+    """The test of a metric as it ran. Times in unix seconds.
+
+    It fails when the e-value reaches `limit`. `ratios` are estimates of the new revision's rate over the old one's,
+    which lies between `low` and `high`; below `margin` it counts as no worse. `words` say the newest of them.
+    """
 
     metric: str
     limit: float
+    margin: float
+    words: str
     at: list[float]
     e_values: list[float]
+    ratios: list[float | None]
+    low: list[float]
+    high: list[float]
 
 
 @dataclass(frozen=True)
 class RolloutPage:
-    """`weights`: since when (unix seconds) which share was in force. `until`: where the time axis ends."""
+    """`weights`: since when (unix seconds) which share was in force. `until`: where the time axis ends.
+
+    `right`: by arm, how late labels of its predictions turned out; without an arm that has none.
+    """
 
     rollout: Mapping[str, Any]
     steps: list[str]
@@ -50,6 +67,7 @@ class RolloutPage:
     curves: list[Curve]
     stable: Figures | None
     canary: Figures | None
+    right: Mapping[str, LabelCounts]
 
 
 class Rollouts:
@@ -72,8 +90,21 @@ class Rollouts:
             rollout=told, steps=[step_words(step) for step in told["steps"]], weights=self._weights(told),
             begun=begun, until=until, curves=self._curves(told["id"]),
             stable=self._figures(told["from"]) if active else None,
-            canary=self._figures(told["to"]) if active else None,
+            canary=self._figures(told["to"]) if active else None, right=self._right(told, begun),
         )  # fmt: skip
+
+    def _right(self, told: Mapping[str, Any], begun: float) -> dict[str, LabelCounts]:
+        """As counted; where nothing is counted side by side, what the log holds of each revision since then."""
+        counted = told["counts"].get("labels")
+        if counted:
+            found = {arm: LabelCounts(of["requests"], of["events"]) for arm, of in counted.items()}
+        elif told["from"] is None or told["strategy"] == "blueGreen":
+            logged = payload_log.label_counts(self.platform.home, told["service"], begun, newest=LABELS)
+            arms = {"canary": told["to"], "stable": told["from"]}
+            found = {arm: logged[one["id"]] for arm, one in arms.items() if one and one["id"] in logged}
+        else:
+            found = {}
+        return {arm: labels for arm, labels in found.items() if labels.labelled}
 
     def _figures(self, revision: Mapping[str, Any] | None) -> Figures | None:
         return self.traffic.now([revision["id"]]) if self.traffic and revision else None
@@ -91,21 +122,26 @@ class Rollouts:
         return weights
 
     def _curves(self, rollout_id: str) -> list[Curve]:
+        document = rows.rollout(self.database, rollout_id).document
+        judged = judging.judged_on_both(document)
         found: dict[str, list[Mapping[str, Any]]] = {}
-        for window in queries.windows_json(self.database, rollout_id):
-            if window["limit"] is not None:
+        for window in queries.windows_json(self.database, rollout_id, points=POINTS):
+            if window["metric"] in judged:
                 found.setdefault(window["metric"], []).append(window)
-        curves = []
-        for metric, windows in found.items():
-            step = max(1, -(-len(windows) // POINTS))
-            chosen = windows[::-1][::step][::-1]
-            curves.append(
-                Curve(
-                    metric, windows[-1]["limit"], [_seconds(one["at"]) for one in chosen],
-                    [one["e_value"] for one in chosen],
-                )
-            )  # fmt: skip
-        return curves
+        return [
+            Curve(
+                metric=name,
+                limit=windows[-1]["limit"],
+                margin=judged[name][1].margin,
+                words=compared(judged[name][1], windows[-1]["ratio_interval"], judging.unit(document, name)),
+                at=[_seconds(one["at"]) for one in windows],
+                e_values=[one["e_value"] for one in windows],
+                ratios=[one["ratio"] for one in windows],
+                low=[one["ratio_interval"][0] for one in windows],
+                high=[one["ratio_interval"][1] for one in windows],
+            )
+            for name, windows in found.items()
+        ]
 
     def _act(self, action: Callable[..., None], told: str) -> Callable[[Submission], Done]:
         def do(sent: Submission) -> Done:
