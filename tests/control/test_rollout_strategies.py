@@ -383,6 +383,39 @@ def test_the_names_of_users_are_not_stored(stage, sticky):
     assert not any("user-" in one["user"] for one in stored)
 
 
+LABELS = "  analysis: {interval: 1s, warmup: 0s, metrics: [{name: labels, minEffect: 0.01}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("users", "told"),
+    [
+        # One user who is told wrong again and again, and many who are once.
+        (lambda i: "one" if i < 200 else f"other-{i}", ""),
+        (
+            lambda i: f"other-{i}",
+            "labels: 200 of 400 canary users were told wrong (50.0%), 4 of 400 stable ones (1.0%)",
+        ),
+    ],
+)
+def test_labels_of_a_sticky_canary_are_counted_by_user(stage, start, home, monkeypatch, users, told):
+    monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
+    rollout = start(STICKY, LABELS)
+    stage.step(1)
+    labels = []
+    for number, wrong in ((1, 4), (2, 200)):
+        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+        for i in range(400):
+            writer.add(f"{number}-{i}", 1, user=users(i) if number == 2 else f"stable-{i}")
+            labels.append((f"{number}-{i}", 0 if i < wrong else 1))
+        writer.close()
+    payload_log.record_labels(home, "delay", labels, at=stage.clock.now())
+    _look(stage)
+    assert stage.row(rollout).message.startswith(told)
+    assert stage.row(rollout).state == ("Degraded" if told else "Paused")
+    if told:
+        assert [one["same"] for one in verify(stage.database, rollout)] == [True]
+
+
 # watch
 
 WATCH = "{canary: {scaleDownDelaySeconds: 1, steps: [{setWeight: 50}, {pause: {duration: 5s}}]}}"

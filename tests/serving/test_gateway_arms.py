@@ -150,11 +150,14 @@ def test_what_users_got_is_told_once_and_of_sticky_routes_only(gateway, told, as
     arms = [stable.arm(50), canary.arm(50, name=CANARY)]
     assert gateway.apply([_route(*arms)])
     for _ in range(5):
-        ask(x_user_id="ann", cookie="hr-user=ann")
+        ask(x_user_id="ann", cookie="hr-user=ann", x_headrace_user="a lie")
+    seen = [*stable.seen, *canary.seen]
+    assert len(seen) == 5
+    assert not any("x-headrace-user" in headers for headers, _ in seen)
     assert gateway.apply([_route(*arms, sticky=sticky)])
     users = [f"user\t{i}" if sticky.header else f"user-{i}" for i in range(40)]
     for user in users:
-        ask(x_user_id=user, cookie=f"a=b; hr-user={user}")
+        ask(x_user_id=user, cookie=f"a=b; hr-user={user}", x_headrace_user="a lie")
     nobody = ask(**({"cookie": "a=b"} if sticky.header else {"x_user_id": "ann"}))
     found = []
     _until(lambda: found.extend(gateway.user_requests()) or len(found) >= 41)
@@ -167,7 +170,12 @@ def test_what_users_got_is_told_once_and_of_sticky_routes_only(gateway, told, as
     again = time.monotonic() + 1.5
     while time.monotonic() < again:
         assert gateway.user_requests() == []
-    assert [name for name, _ in stable.seen[-1][0].items() if "headrace-user" in name.lower()] == []
+    # The model server is told who asked, and nobody else can tell it.
+    asked = [headers for headers, _ in [*stable.seen, *canary.seen]]
+    assert {headers["x-headrace-user"] for headers in asked if "x-headrace-user" in headers} == {
+        *users,
+        *({"-"} if sticky.header else strangers),
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import sqlite3
 import time
+from contextlib import closing
 
 import pytest
 
 from headrace.serving import payload_log
-from headrace.serving.payload_log import LabelCounts, PayloadWriter, label_counts, record_labels
+from headrace.serving.payload_log import LabelCounts, PayloadWriter, label_counts, label_counts_by_user, record_labels
 
 
 @pytest.fixture
@@ -55,6 +57,46 @@ def test_only_predictions_since_a_moment_are_counted(home, predict):
     assert label_counts(home, "delay", since=between) == {"delay-00001": LabelCounts(1, 1)}
     assert label_counts(home, "delay", since=time.time() + 60) == {}
     assert label_counts(home, "delay", newest=1) == {"delay-00001": LabelCounts(1, 1)}
+
+
+def test_a_user_counts_once_with_the_label_that_came_first(home):
+    file = payload_log.path(home, "delay")
+    for revision, predictions in (
+        ("delay-00001", [("a", 0, "ann"), ("b", 0, "ann"), ("c", 1, "joe"), ("d", 1, ""), ("e", 0, "")]),
+        ("delay-00002", [("f", 0, "ann"), ("g", 0, "zoe")]),
+    ):
+        writer = PayloadWriter(file, revision)
+        for prediction_id, output, user in predictions:
+            writer.add(prediction_id, output, user=user)
+        writer.close()
+    record_labels(home, "delay", [("b", 1)], at=10.0)
+    assert label_counts_by_user(home, "delay") == {"delay-00001": LabelCounts(1, 1)}
+    # Ann was counted, on the arm and with the label that came first, and stays as she was.
+    record_labels(home, "delay", [("a", 0), ("f", 0), ("c", 1), ("d", 0), ("e", 0), ("g", 1)], at=11.0)
+    assert label_counts_by_user(home, "delay") == {"delay-00001": LabelCounts(4, 2), "delay-00002": LabelCounts(1, 1)}
+    assert label_counts(home, "delay") == {"delay-00001": LabelCounts(5, 2), "delay-00002": LabelCounts(2, 1)}
+    assert label_counts_by_user(home, "delay", since=time.time() + 60) == {}
+    assert label_counts_by_user(home, "unheard-of") == {}
+
+
+def test_a_log_from_before_users_were_kept_is_read_and_written(home):
+    file = payload_log.path(home, "delay")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(
+            "CREATE TABLE prediction (id TEXT PRIMARY KEY, revision TEXT NOT NULL, output TEXT NOT NULL,"
+            " at REAL NOT NULL) STRICT; INSERT INTO prediction VALUES ('old', 'delay-00001', '1', 5.0);"
+        )
+    record_labels(home, "delay", [("old", 1)], at=10.0)
+    assert label_counts_by_user(home, "delay") == {"delay-00001": LabelCounts(1, 0)}
+    writer = PayloadWriter(file, "delay-00001")
+    writer.add("new", 1, user="ann")
+    writer.close()
+    assert [one.value for one in payload_log.predictions(home, "delay", "delay-00001", limit=9)] == [1, 1]
+    with closing(sqlite3.connect(file)) as connection:
+        kept = [user for (user,) in connection.execute("SELECT user FROM prediction ORDER BY at")]
+    assert kept[0] == ""
+    assert "ann" not in kept[1]
 
 
 def test_services_have_logs_of_their_own(home, predict):

@@ -36,17 +36,13 @@ class Evidence:
     def __init__(self, home: Home) -> None:
         self.home = home
 
-    def label_counts(self, service: str, since: float, until: float = math.inf) -> Mapping[str, LabelCounts]:
-        """Labelled and wrong predictions per revision, of predictions made in [since, until) (unix seconds)."""
-        if math.isinf(until):
-            return payload_log.label_counts(self.home, service, since)
-        rows = self._rows(
-            service,
-            "SELECT p.revision, count(*) AS labelled, sum(p.output != l.value) AS wrong"
-            " FROM prediction p JOIN label l ON l.id = p.id WHERE p.at >= ? AND p.at < ? GROUP BY p.revision",
-            (since, until),
-        )
-        return {row["revision"]: LabelCounts(row["labelled"], row["wrong"]) for row in rows}
+    def label_counts(
+        self, service: str, since: float, until: float = math.inf, *, by_user: bool = False
+    ) -> Mapping[str, LabelCounts]:  # fmt: skip
+        """Labelled and wrong predictions (or users) per revision, of predictions made in [since, until) (unix
+        seconds)."""
+        count = payload_log.label_counts_by_user if by_user else payload_log.label_counts
+        return count(self.home, service, since, until)
 
     def label_sums(self, service: str, since: float) -> Mapping[str, LabelSums]:
         """Sums of the labels that are numbers or truth values, per revision, of predictions made since then."""

@@ -6,17 +6,19 @@ dropped when old. Whole requests and answers, where a service's `logger` asks fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from headrace.errors import UsageError
 from headrace.serving.payload_files import Payload, PayloadFiles
@@ -30,15 +32,24 @@ _TRIM_EVERY = 10_000
 _LOG = logging.getLogger(__name__)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS prediction (
-    id TEXT PRIMARY KEY, revision TEXT NOT NULL, output TEXT NOT NULL, at REAL NOT NULL
+    id TEXT PRIMARY KEY, revision TEXT NOT NULL, output TEXT NOT NULL, at REAL NOT NULL,
+    -- A hash of who asked, where users stay on their arm; '' elsewhere.
+    user TEXT NOT NULL DEFAULT ''
 ) STRICT;
 CREATE INDEX IF NOT EXISTS prediction_by_time ON prediction (at);
 CREATE TABLE IF NOT EXISTS label (id TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL) STRICT;
 """
 
 
-# Prediction id, output, unix seconds, arm, request
-_Item = tuple[str, Any, float, str, bytes]
+class _Item(NamedTuple):
+    """`at` in unix seconds; `request` is the body as it came."""
+
+    id: str
+    output: Any
+    at: float
+    arm: str
+    request: bytes
+    user: str
 
 
 @dataclass(frozen=True)
@@ -77,12 +88,13 @@ class PayloadWriter:
         self._thread = threading.Thread(target=self._write, name="payload-log", daemon=True)
         self._thread.start()
 
-    def add(self, prediction_id: str, output: Any, *, arm: str = "", request: bytes = b"") -> None:
-        """Note a prediction; returns at once. `arm`: what the gateway took it for; `request`: the body as it came."""
+    def add(self, prediction_id: str, output: Any, *, arm: str = "", request: bytes = b"", user: str = "") -> None:
+        """Note a prediction; returns at once. `arm`: what the gateway took it for; `request`: the body as it came;
+        `user`: who asked, of which a hash is kept."""
         if self._queue.qsize() >= MAX_WAITING:
             self.dropped += 1
             return
-        self._queue.put((prediction_id, output, time.time(), arm, request if self._payloads else b""))
+        self._queue.put(_Item(prediction_id, output, time.time(), arm, request if self._payloads else b"", user))
 
     def close(self) -> None:
         """Write what is left."""
@@ -116,8 +128,8 @@ class PayloadWriter:
         if trim:
             _trim(connection)
         if self._payloads:
-            for prediction_id, output, at, arm, request in batch:
-                self._payloads.add(Payload(prediction_id, self._revision, arm, at, request, _text(output)))
+            for one in batch:
+                self._payloads.add(Payload(one.id, self._revision, one.arm, one.at, one.request, _text(one.output)))
             self._payloads.flush(last=last)
 
     def _drain(self) -> tuple[list[_Item], bool]:
@@ -170,19 +182,39 @@ def labels_of_parquet(content: bytes) -> list[tuple[str, Any]]:
     return list(zip(ids, values, strict=True))
 
 
-def label_counts(home: Home, service: str, since: float = 0.0, newest: int = -1) -> dict[str, LabelCounts]:
-    """Labelled and wrong predictions of each revision, of predictions made at or after `since` (unix seconds); of the
+def label_counts(
+    home: Home, service: str, since: float = 0.0, until: float = math.inf, newest: int = -1
+) -> dict[str, LabelCounts]:  # fmt: skip
+    """Labelled and wrong predictions of each revision, of predictions made in [since, until) (unix seconds); of the
     `newest` of them, which costs the same however many are kept (-1: of all)."""
+    sql = (
+        "SELECT p.revision, count(*) AS labelled, sum(p.output != l.value) AS wrong FROM"
+        " (SELECT id, revision, output FROM prediction WHERE at >= ? AND at < ? ORDER BY at DESC LIMIT ?) p"
+        " JOIN label l ON l.id = p.id GROUP BY p.revision"
+    )
+    return _label_counts(home, service, sql, (since, until, newest))
+
+
+def label_counts_by_user(
+    home: Home, service: str, since: float = 0.0, until: float = math.inf
+) -> dict[str, LabelCounts]:  # fmt: skip
+    """As label_counts, of users: each with the one of its predictions whose label came first, so that a user who was
+    counted stays as it was. A prediction of nobody in particular is a user of its own."""
+    sql = (
+        "SELECT revision, count(*) AS labelled, sum(wrong) AS wrong FROM (SELECT p.revision AS revision,"
+        " p.output != l.value AS wrong, min(printf('%020.6f', l.at) || p.id) FROM prediction p JOIN label l"
+        " ON l.id = p.id WHERE p.at >= ? AND p.at < ? GROUP BY CASE p.user WHEN '' THEN p.id ELSE '/' || p.user END)"
+        " GROUP BY revision"
+    )
+    return _label_counts(home, service, sql, (since, until))
+
+
+def _label_counts(home: Home, service: str, sql: str, parameters: tuple[float, ...]) -> dict[str, LabelCounts]:
     file = path(home, service)
     if not file.exists():
         return {}
     with closing(_open(file)) as connection:
-        rows = connection.execute(
-            "SELECT p.revision, count(*) AS labelled, sum(p.output != l.value) AS wrong FROM"
-            " (SELECT id, revision, output FROM prediction WHERE at >= ? ORDER BY at DESC LIMIT ?) p"
-            " JOIN label l ON l.id = p.id GROUP BY p.revision",
-            (since, newest),
-        ).fetchall()
+        rows = connection.execute(sql, parameters).fetchall()
     return {row["revision"]: LabelCounts(row["labelled"], row["wrong"]) for row in rows}
 
 
@@ -208,6 +240,10 @@ def predictions(
 def _open(file: Path) -> sqlite3.Connection:
     connection = connect(file)
     connection.executescript(_SCHEMA)
+    if "user" not in {row["name"] for row in connection.execute("PRAGMA table_info(prediction)")}:
+        # Another process may do it at the same time.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("ALTER TABLE prediction ADD COLUMN user TEXT NOT NULL DEFAULT ''")
     return connection
 
 
@@ -219,8 +255,8 @@ def _close(connection: sqlite3.Connection | None) -> None:
 def _insert(connection: sqlite3.Connection, revision: str, batch: list[_Item]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     connection.executemany(
-        "INSERT INTO prediction (id, revision, output, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(prediction_id, revision, _text(output), at) for prediction_id, output, at, _, _ in batch],
+        "INSERT INTO prediction (id, revision, output, at, user) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [(one.id, revision, _text(one.output), one.at, _hashed(one.user)) for one in batch],
     )
     connection.execute("COMMIT")
 
@@ -231,6 +267,11 @@ def _trim(connection: sqlite3.Connection) -> None:
         (KEPT_PREDICTIONS,),
     )
     connection.execute("DELETE FROM label WHERE at < (SELECT min(at) FROM prediction)")
+
+
+def _hashed(user: str) -> str:
+    """A user as it is kept: enough to tell two apart."""
+    return hashlib.blake2b(user.encode(), digest_size=8).hexdigest() if user else ""
 
 
 def _text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,10 +54,7 @@ def count(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumulative |
     canary = row.to_revision + (SHADOW if document.shadow else "")
     numbers: dict[str, Any] = {"epoch": epoch}
     for metric in document.counted_metrics:
-        if metric.name == "labels":
-            found = {r: [c.labelled, c.wrong] for r, c in evidence.label_counts(row.service, since).items()}
-        else:
-            found = _answered(metric, counts)
+        found = _labelled(row, evidence, since) if metric.name == "labels" else _answered(metric, counts)
         numbers[metric.name] = _by_arm(found, canary, stable)
     if document.shadow:
         tolerance = document.shadow.tolerance
@@ -84,8 +82,8 @@ def count_watched(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumu
     numbers: dict[str, Any] = dict(row.counted or {})
     stable, canary = row.from_revision or "", row.to_revision
     for metric in row.document.watched_on_both:
-        told = evidence.label_counts(row.service, row.traffic_since or 0.0, row.finished_at or 0.0)
-        numbers[metric.name] = _by_arm({r: [c.labelled, c.wrong] for r, c in told.items()}, canary, stable)
+        told = _labelled(row, evidence, row.traffic_since or 0.0, row.finished_at or 0.0)
+        numbers[metric.name] = _by_arm(told, canary, stable)
     if not row.document.watched_alone:
         return Cumulative(numbers, {})
     counts, numbers["epoch"] = traffic.counts(), traffic.epoch()
@@ -93,8 +91,7 @@ def count_watched(row: RolloutRow, traffic: Traffic, evidence: Evidence) -> Cumu
         return None
     for metric in row.document.watched_alone:
         if metric.name == "labels":
-            told = evidence.label_counts(row.service, row.finished_at or 0.0)
-            found = {r: [c.labelled, c.wrong] for r, c in told.items()}
+            found = _labelled(row, evidence, row.finished_at or 0.0)
         else:
             found = _answered(metric, counts)
         numbers[ALONE + metric.name] = _by_arm(found, canary, stable)
@@ -110,6 +107,12 @@ def usual(row: RolloutRow, now: Cumulative) -> dict[str, Window]:
 def _took(counts: Mapping[str, ArmCounts], revision: str) -> dict[str, int]:
     """Its histogram, with edges as JSON can have them."""
     return {str(edge): n for edge, n in counts[revision].buckets.items()} if revision in counts else {}
+
+
+def _labelled(row: RolloutRow, evidence: Evidence, since: float, until: float = math.inf) -> dict[str, list[int]]:
+    """[labelled, wrong ones] per revision: predictions, or users where those are what the coin is tossed for."""
+    told = evidence.label_counts(row.service, since, until, by_user=row.document.unit == "users")
+    return {revision: [counts.labelled, counts.wrong] for revision, counts in told.items()}
 
 
 def _answered(metric: Metric, counts: Mapping[str, ArmCounts]) -> dict[str, list[int]]:

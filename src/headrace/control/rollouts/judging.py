@@ -19,7 +19,7 @@ from headrace.quality.analysis.window import Window
 DISAGREEMENT = "disagreement"
 # Before the name of a metric whose windows count what one revision answers alone, after its promotion.
 ALONE = "watch/"
-# Metrics that count users when users are what the coin is tossed for; labels are told by prediction.
+# Metrics of which the gateway says what each user got.
 BY_USER = ("errors", "latency")
 Moments = tuple[float, float, float]  # number, sum, sum of squares
 
@@ -34,8 +34,7 @@ class Counted:
 
 def analysis_verdict(document: Rollout, counted: Counted, *, next_weight: int) -> Verdict:
     """The built-in analysis; of a shadow, its answers must also agree with those that were sent."""
-    units = {name: unit(document, name) for name in BY_USER}
-    judged = judge(_of_the_steps(document), counted.windows, next_weight=next_weight, unit=units)
+    judged = judge(_of_the_steps(document), counted.windows, next_weight=next_weight, unit=_units(document))
     return _with_agreement(document, judged, counted) if document.shadow else judged
 
 
@@ -46,7 +45,8 @@ def watch_verdict(document: Rollout, counted: Counted) -> Verdict:
     alpha, total = document.analysis.alpha, sum(metric.weight for metric in document.watch.metrics)
     parts: list[dict[str, Any]] = []
     if document.watched_on_both:
-        parts += judge(_of_the_watch(document), counted.windows, next_weight=100).evidence["metrics"]
+        judged = judge(_of_the_watch(document), counted.windows, next_weight=100, unit=_units(document))
+        parts += judged.evidence["metrics"]
     for metric in document.watched_alone:
         windows = counted.windows.get(ALONE + metric.name, ())
         assert not isinstance(windows, Evidence), "the newest stretch cannot be told from sums"
@@ -65,7 +65,11 @@ def judged_on_both(document: Rollout) -> dict[str, tuple[Analysis, Metric]]:
 
 def unit(document: Rollout, metric: str) -> str:
     """What a metric counts: requests or users."""
-    return document.unit if metric in BY_USER else "requests"
+    return _units(document).get(metric, "requests")
+
+
+def _units(document: Rollout) -> dict[str, str]:
+    return dict.fromkeys((*BY_USER, "labels"), document.unit)
 
 
 def _of_the_steps(document: Rollout) -> Analysis:

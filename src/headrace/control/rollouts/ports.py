@@ -49,8 +49,10 @@ class Servers(Protocol):
 class Evidence(Protocol):
     """What the payload log tells. Counts are cumulative; times are in unix seconds."""
 
-    def label_counts(self, service: str, since: float, until: float = ...) -> Mapping[str, LabelCounts]:
-        """Late labels per revision, of predictions made in [since, until)."""
+    def label_counts(
+        self, service: str, since: float, until: float = ..., *, by_user: bool = ...
+    ) -> Mapping[str, LabelCounts]:  # fmt: skip
+        """Late labels per revision, of predictions made in [since, until); or users, each with its first label."""
 
     def label_sums(self, service: str, since: float) -> Mapping[str, LabelSums]:
         """Labels that are numbers per revision, of predictions made since then."""

@@ -27,14 +27,15 @@ from headrace.quality.analysis.ratio import MAX_RATIO, times
 from headrace.quality.analysis.sequential import e_value, rate_interval, ratio_interval
 
 _WORDS = {"errors": "failed", "labels": "were wrong"}
+_WORDS_OF_USERS = {"errors": "saw a failure", "labels": "were told wrong"}
 
 
 def bad(metric: Metric, unit: str = "requests") -> str:
     """What bad requests did, as in "8 of 40 requests failed", or what became of users."""
     if metric.name == "latency":
         return f"{'took' if unit == 'requests' else 'waited'} over {metric.threshold_ms:.0f} ms"
-    if unit == "users" and metric.name == "errors":
-        return "saw a failure"
+    if unit == "users" and metric.name in _WORDS_OF_USERS:
+        return _WORDS_OF_USERS[metric.name]
     return _WORDS.get(metric.name, "were bad")
 
 

@@ -184,7 +184,7 @@ def _entry(
         {
             "name": cluster_name(route, arm, kind),
             "weight": arm.weight if len(arms) > 1 else 100,
-            "request_headers_to_add": [_header("x-headrace-arm", arm.name)],
+            **_told(arm, user is not None),
             "response_headers_to_add": [
                 _header("x-headrace-revision", arm.revision_id), _header("x-headrace-arm", arm.name),
             ],
@@ -208,6 +208,14 @@ def _entry(
             }
         ]
     return {"match": match, "route": action, **({"typed_per_filter_config": _noted(user)} if user else {})}
+
+
+def _told(arm: Arm, with_user: bool) -> dict[str, Any]:
+    """What a model server is told: the arm, and on sticky routes who asks. Nobody else says the latter."""
+    added = [_header("x-headrace-arm", arm.name)]
+    if not with_user:
+        return {"request_headers_to_add": added, "request_headers_to_remove": [users.HEADER]}
+    return {"request_headers_to_add": [*added, _header(users.HEADER, users.VALUE)]}
 
 
 def _noted(user: dict[str, str]) -> dict[str, Any]:

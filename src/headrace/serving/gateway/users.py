@@ -12,9 +12,10 @@ from headrace.serving.gateway.model import GRPC_ERRORS, UserRequest
 
 # Where Envoy keeps a request's user, and how it is noted: the user comes last, since it may hold any character.
 METADATA, KEY, NOBODY = "headrace", "user", "-"
-FORMAT = (
-    f"%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION%\t%DYNAMIC_METADATA({METADATA}:{KEY})%\n"
-)
+VALUE = f"%DYNAMIC_METADATA({METADATA}:{KEY})%"
+FORMAT = f"%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION%\t{VALUE}\n"
+# Where a model server finds the user of a request; NOBODY is none.
+HEADER = "x-headrace-user"
 MAX_BYTES = 64_000_000
 
 

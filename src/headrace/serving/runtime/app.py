@@ -116,8 +116,8 @@ class ModelServer:
         if served.payloads is not None:
             told = plain(outputs) if outputs is not None else body.get("predictions", body)
             served.note(
-                served.prediction_id(headers.get(b"x-request-id", b"").decode("latin-1"), None), told,
-                headers.get(b"x-headrace-arm", b"").decode("latin-1"), raw,
+                served.prediction_id(_told(headers, b"x-request-id"), None), told, _told(headers, b"x-headrace-arm"),
+                _told(headers, b"x-headrace-user"), raw,
             )  # fmt: skip
         return Answer(protocol.v1_answer(outputs) if outputs is not None else _json(body))
 
@@ -132,13 +132,14 @@ class ModelServer:
             outputs = await served.predict_v2(request, _texts(headers, served))
         finally:
             served.line.leave()
-        prediction_id = served.prediction_id(headers.get(b"x-request-id", b"").decode("latin-1"), request.id)
+        prediction_id = served.prediction_id(_told(headers, b"x-request-id"), request.id)
         body, length = protocol.infer_answer(
             served.name, served.revision, request.id or prediction_id, outputs, request
         )
         if served.payloads is not None:
             served.note(
-                prediction_id, plain(outputs), headers.get(b"x-headrace-arm", b"").decode("latin-1"), raw
+                prediction_id, plain(outputs), _told(headers, b"x-headrace-arm"), _told(headers, b"x-headrace-user"),
+                raw,
             )  # fmt: skip
         if length is None:
             return Answer(body)
@@ -346,6 +347,10 @@ def _texts(headers: Mapping[bytes, bytes], served: Served) -> Mapping[str, str]:
     if served.predictor is None and served.transformer is None:
         return {}
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()}
+
+
+def _told(headers: Mapping[bytes, bytes], name: bytes) -> str:
+    return headers.get(name, b"").decode("latin-1")
 
 
 def _json(value: Any) -> bytes:

@@ -136,7 +136,8 @@ class GrpcServer:
         answer.id = asked.id or prediction_id
         if served.payloads is not None:
             served.note(
-                prediction_id, plain(outputs), headers.get("x-headrace-arm", ""), request.SerializeToString()
+                prediction_id, plain(outputs), headers.get("x-headrace-arm", ""), headers.get("x-headrace-user", ""),
+                request.SerializeToString(),
             )  # fmt: skip
         return answer
 

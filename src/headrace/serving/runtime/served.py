@@ -125,11 +125,12 @@ class Served:
             payload = await self.predictor.call(self.line, method, payload, headers)
         return payload
 
-    def note(self, prediction_id: str, predictions: Any, arm: str, request: bytes) -> None:
-        """Log a prediction: what was asked, and what was answered."""
+    def note(self, prediction_id: str, predictions: Any, arm: str, user: str, request: bytes) -> None:
+        """Log a prediction: what was asked by whom ("-" is nobody in particular), and what was answered."""
         if self.payloads is not None:
             one = isinstance(predictions, list) and len(predictions) == 1
-            self.payloads.add(prediction_id, predictions[0] if one else predictions, arm=arm, request=request)
+            told = predictions[0] if one else predictions
+            self.payloads.add(prediction_id, told, arm=arm, request=request, user="" if user == "-" else user)
 
     @staticmethod
     def prediction_id(of_the_gateway: str, given: str | None) -> str:
