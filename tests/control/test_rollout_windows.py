@@ -2,7 +2,8 @@
 
 import pytest
 
-from headrace.control.rollouts import queries
+from headrace.contracts import rollout_document
+from headrace.control.rollouts import judging, queries
 from headrace.errors import NotFoundError
 from headrace.serving import payload_log
 from headrace.serving.gateway import UserRequest
@@ -148,3 +149,43 @@ def test_what_another_test_is_made_of_has_no_ratio(stage, strategy, metric):
 def test_there_are_no_windows_of_what_is_not_there(stage):
     with pytest.raises(NotFoundError):
         queries.windows_json(stage.database, "nope")
+
+
+BOTH = "  analysis: {metrics: [{name: errors}, {name: latency, threshold: 100ms}, {name: labels}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "more", "words"),
+    [
+        (
+            "{canary: {steps: []}}", BOTH,
+            {
+                "errors": "requests that failed", "latency": "requests that took over 100 ms",
+                "labels": "predictions that were wrong",
+            },
+        ),
+        (
+            "{canary: {sticky: {header: x}, steps: []}}", BOTH,
+            {
+                "errors": "users who saw a failure", "latency": "users who waited over 100 ms",
+                "labels": "predictions that were wrong",
+            },
+        ),
+        ("{shadow: {minRequests: 10}}", "", {"disagreement": "answers that differ", "errors": "requests that failed"}),
+        ("{abTest: {sticky: {header: x}, duration: 1h, metric: {name: bought}}}", "", {"bought": "conversions"}),
+        (
+            "{abTest: {sticky: {header: x}, duration: 1h, metric: {name: spent, kind: mean}}}", "",
+            {"spent": "values above 0", "errors": "users who saw a failure"},
+        ),
+        (
+            "{blueGreen: {}}", BOTH,
+            {
+                "watch/errors": "requests that failed (new: since the promotion)",
+                "watch/labels": "predictions that were wrong (new: since the promotion)",
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_counted_is_said_in_words(strategy, more, words):
+    document = rollout_document.parse(f"{HEAD}spec:\n  strategy: {strategy}\n{more}", "rollout.yaml")
+    assert {name: judging.events(document, name) for name in words} == words

@@ -27,15 +27,16 @@ spec:
     metrics:
     - {name: errors, weight: 2}
     - {name: latency, threshold: 100ms, margin: 1.25}
+    - {name: labels}
 """
 
 
 class Walked:
     """A second revision at 10 % of the traffic of a service of its own, whose windows a test stores."""
 
-    def __init__(self, served, name):
+    def __init__(self, served, name, document=DOCUMENT):
         self.database = served.database
-        self.document = rollout_document.parse(DOCUMENT, "rollout.yaml")
+        self.document = rollout_document.parse(document, "rollout.yaml")
         self.windows = {}
         service = re.sub(r"[^a-z0-9]+", "-", name)[:50].strip("-")
         manifest = InferenceService(service, "default", "models:/iris@champion", "mlflow", service, (), 1, 60.0)
@@ -52,11 +53,12 @@ class Walked:
     def row(self):
         return rows.rollout(self.database, self.id)
 
-    def count(self, took=None, **fresh):
-        """One more window of some metrics; judged, as the loop does it."""
+    def count(self, took=None, judge=None, **fresh):
+        """One more window of some metrics; judged, as the loop does it (default: the built-in analysis)."""
         for name, window in fresh.items():
             self.windows.setdefault(name, []).append(window)
-        self.verdict = judging.analysis_verdict(self.document, Counted(self.windows), next_weight=100)
+        judge = judge or (lambda document, counted: judging.analysis_verdict(document, counted, next_weight=100))
+        self.verdict = judge(self.document, Counted(self.windows))
         assert rows.record_windows(
             self.database, self.row, counted={}, windows=fresh, verdict=self.verdict, took=took,
             at=max(AT, self.row.counted_at) + 1,
@@ -103,7 +105,7 @@ def test_the_ratio_of_the_rates_is_told_in_words_and_figures(served, walked):
         walked.count(errors=Window(100, 3, 900, 20), latency=Window(100, 0, 900, 0))
     _, found = served.send("GET", f"/rollouts/{walked.id}.json")
     errors, latency = found["curves"]
-    (judged, _) = walked.verdict.evidence["metrics"]
+    (judged, *_) = walked.verdict.evidence["metrics"]
     assert [errors["low"][-1], errors["high"][-1]] == judged["ratio_interval"]
     assert (errors["e_values"][-1], errors["limit"], errors["margin"]) == (judged["e_value"], judged["limit"], 1.5)
     assert errors["ratios"][-1] == pytest.approx(3 / 100 / (20 / 900))
@@ -150,7 +152,61 @@ def test_of_a_first_revision_is_told_how_many_predictions_were_right(served, wal
     )
 
 
+def test_what_is_counted_is_said_beside_the_counts(served, walked):
+    walked.count(errors=Window(100, 3, 900, 20), latency=Window(100, 9, 900, 0), labels=Window(50, 1, 100, 2))
+    text = walked.text(served)
+    assert "errors requests that failed 20 of 900 2.22 %" in text
+    assert "latency requests that took over 100 ms 0 of 900 0 %" in text
+    assert "labels predictions that were wrong 2 of 100 2 %" in text
+
+
 def test_where_a_rollout_ended_is_marked(served, walked):
     assert "where it ended" not in walked.text(served)
     walked.end("Degraded")
     assert "judge , where it ended" in walked.text(served)
+
+
+HEAD = "apiVersion: headrace.dev/v1alpha1\nkind: Rollout\nmetadata: {name: any}\n"
+
+
+def test_an_a_b_test_is_shown_with_its_conversions_and_what_is_known_of_them(served, name):
+    strategy = "{abTest: {sticky: {header: x-user-id}, duration: 1h, metric: {name: bought}}}"
+    walked = Walked(served, name, f"{HEAD}spec: {{strategy: {strategy}}}\n")
+    walked.count(
+        judge=lambda document, counted: judging.test_verdict(document.test, counted),
+        errors=Window(100, 0, 100, 0), bought=Window(100, 30, 100, 20),
+    )  # fmt: skip
+    text = walked.text(served)
+    assert "bought conversions 20 of 100 20 % 30 of 100 30 %" in text
+    assert "inconclusive bought: 30 of 100 with the new revision (30.00%), 20 of 100 with the stable one" in text
+    _, found = served.send("GET", f"/rollouts/{walked.id}.json")
+    assert [curve["metric"] for curve in found["curves"]] == ["errors"]
+
+
+def test_the_disagreement_of_a_shadow_is_told_with_its_own_test(served, name):
+    walked = Walked(served, name, f"{HEAD}spec: {{strategy: {{shadow: {{minRequests: 10}}}}}}\n")
+    walked.count(errors=Window(100, 0, 100, 0), disagreement=Window(100, 3, 0, 0))
+    (*_, judged) = walked.verdict.evidence["metrics"]
+    assert (
+        f"disagreement answers that differ 3 of 100 3 % {judged['e_value']:.4g} {judged['limit']:.4g} errors"
+        in walked.text(served)
+    )
+
+
+def test_what_one_revision_answers_alone_is_not_taken_for_what_both_did(served, name):
+    watch = "watch: {duration: 1h, metrics: [{name: errors, budget: 0.02}, {name: labels}]}"
+    walked = Walked(served, name, f"{HEAD}spec: {{strategy: {{canary: {{steps: [{{setWeight: 10}}]}}}}, {watch}}}\n")
+    walked.count(errors=Window(100, 3, 900, 20), labels=Window(50, 5, 450, 40))
+    walked.end("Healthy")
+    walked.count(
+        judge=judging.watch_verdict,
+        **{"labels": Window(50, 5, 450, 40), "watch/errors": Window(1000, 11, 9000, 90)},
+    )  # fmt: skip
+    labels, alone = walked.verdict.evidence["metrics"]
+    low, high = (f"{100 * end:.3g}" for end in alone["canary"]["rate_interval"])
+    text = walked.text(served)
+    assert "errors requests that failed 20 of 900 2.22 % 3 of 100 3 %" in text, "without an interval of something else"
+    assert "watch/errors requests that failed (new: since the promotion) 90 of 9,000 1 %" in text
+    assert f"11 of 1,000 1.1 % {low} to {high} {alone['e_value']:.4g} {alone['limit']:.4g}" in text
+    _, found = served.send("GET", f"/rollouts/{walked.id}.json")
+    assert found["curves"][-1]["high"][-1] == labels["ratio_interval"][1]

@@ -10,7 +10,7 @@ from headrace.contracts.rollout import Analysis, Metric, Rollout, Test
 from headrace.contracts.verdict import Outcome, Verdict
 from headrace.quality.analysis.alone import judge_alone
 from headrace.quality.analysis.evidence import Evidence
-from headrace.quality.analysis.judge import judge, together
+from headrace.quality.analysis.judge import bad, judge, together
 from headrace.quality.analysis.means import difference_interval
 from headrace.quality.analysis.paired import rate_e_value
 from headrace.quality.analysis.sequential import rate_interval, ratio_interval
@@ -61,6 +61,23 @@ def judged_on_both(document: Rollout) -> dict[str, tuple[Analysis, Metric]]:
         for analysis in (_of_the_watch(document), _of_the_steps(document))
         for metric in analysis.metrics
     }
+
+
+def events(document: Rollout, metric: str) -> str:
+    """What the events are that are counted under a name, as in "requests that failed"."""
+    if metric == DISAGREEMENT:
+        return "answers that differ"
+    if document.test and metric == document.test.metric:
+        return "conversions" if document.test.kind == "conversion" else "values above 0"
+    alone = metric.startswith(ALONE)
+    known = {one.name: one for one in (document.watched_alone if alone else document.counted_metrics)}
+    found = known[metric.removeprefix(ALONE)]
+    if found.name == "labels":
+        of, what = "predictions that", bad(found)
+    else:
+        counts = "requests" if alone else unit(document, metric)
+        of, what = f"{counts} {'who' if counts == 'users' else 'that'}", bad(found, counts)
+    return f"{of} {what}" + (" (new: since the promotion)" if alone else "")
 
 
 def unit(document: Rollout, metric: str) -> str:

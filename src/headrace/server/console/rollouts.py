@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from headrace.contracts.rollout import Rollout
 from headrace.control.rollouts import actions as acts
 from headrace.control.rollouts import judging, queries, rows
 from headrace.governance.rbac import Role
@@ -56,7 +57,8 @@ class Curve:
 class RolloutPage:
     """`weights`: since when (unix seconds) which share was in force. `until`: where the time axis ends.
 
-    `right`: by arm, how late labels of its predictions turned out; without an arm that has none.
+    `right`: by arm, how late labels of its predictions turned out; without an arm that has none. `events`: by metric,
+    what its events are, in words.
     """
 
     rollout: Mapping[str, Any]
@@ -68,6 +70,7 @@ class RolloutPage:
     stable: Figures | None
     canary: Figures | None
     right: Mapping[str, LabelCounts]
+    events: Mapping[str, str]
 
 
 class Rollouts:
@@ -83,23 +86,25 @@ class Rollouts:
 
     def shown(self, call: Call) -> RolloutPage:
         told = queries.rollout_json(self.database, call.path["rollout"])
+        document = rows.rollout(self.database, told["id"]).document
         begun = _seconds(told["created_at"])
         until = _seconds(told["finished_at"]) if told["finished_at"] else self._seen(told["id"], begun)
         active = told["finished_at"] is None
         return RolloutPage(
             rollout=told, steps=[step_words(step) for step in told["steps"]], weights=self._weights(told),
-            begun=begun, until=until, curves=self._curves(told["id"]),
+            begun=begun, until=until, curves=self._curves(told["id"], document),
             stable=self._figures(told["from"]) if active else None,
-            canary=self._figures(told["to"]) if active else None, right=self._right(told, begun),
+            canary=self._figures(told["to"]) if active else None, right=self._right(told),
+            events={name: judging.events(document, name) for name in told["counts"]},
         )  # fmt: skip
 
-    def _right(self, told: Mapping[str, Any], begun: float) -> dict[str, LabelCounts]:
-        """As counted; where nothing is counted side by side, what the log holds of each revision since then."""
-        counted = told["counts"].get("labels")
+    def _right(self, told: Mapping[str, Any]) -> dict[str, LabelCounts]:
+        """As counted; where nothing is counted side by side, what the log holds of each revision."""
+        counted = told["counts"].get("labels") or told["counts"].get(judging.ALONE + "labels")
         if counted:
             found = {arm: LabelCounts(of["requests"], of["events"]) for arm, of in counted.items()}
         elif told["from"] is None or told["strategy"] == "blueGreen":
-            logged = payload_log.label_counts(self.platform.home, told["service"], begun, newest=LABELS)
+            logged = payload_log.label_counts(self.platform.home, told["service"], newest=LABELS)
             arms = {"canary": told["to"], "stable": told["from"]}
             found = {arm: logged[one["id"]] for arm, one in arms.items() if one and one["id"] in logged}
         else:
@@ -117,12 +122,12 @@ class Rollouts:
     def _weights(self, told: Mapping[str, Any]) -> list[tuple[float, int]]:
         log = events.read(self.database, subject=f"rollout/{told['id']}", kinds=["rollout.weight"], limit=1000)
         weights = [(event.at, int(event.data["weight"])) for event in log]
-        if told["finished_at"]:
-            weights.append((_seconds(told["finished_at"]), _ENDS.get(told["state"], 0)))
+        end = _ENDS.get(told["state"], 0)
+        if told["finished_at"] and (not weights or weights[-1][1] != end):
+            weights.append((_seconds(told["finished_at"]), end))
         return weights
 
-    def _curves(self, rollout_id: str) -> list[Curve]:
-        document = rows.rollout(self.database, rollout_id).document
+    def _curves(self, rollout_id: str, document: Rollout) -> list[Curve]:
         judged = judging.judged_on_both(document)
         found: dict[str, list[Mapping[str, Any]]] = {}
         for window in queries.windows_json(self.database, rollout_id, points=POINTS):

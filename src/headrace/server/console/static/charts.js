@@ -14,8 +14,9 @@ function axes(more) {
 
 // What all charts of the page share: where the pointer is in one, it is in the others.
 function draw(element, data, series, height, y, axis, more = {}) {
+  const { paddingLeft, paddingRight } = getComputedStyle(element);
   new uPlot({
-    width: Math.max(element.clientWidth - 2, 280), height, series, axes: axes(axis),
+    width: Math.max(element.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight), 280), height, series, axes: axes(axis),
     scales: { x: { time: false }, y: { distr: 3, ...y } }, cursor: { sync: { key: "rollout" } }, ...more,
   }, data, element);
 }
