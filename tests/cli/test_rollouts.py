@@ -129,9 +129,9 @@ def test_what_is_shown_has_weights_counts_evidence_and_the_verdict(headrace, jud
     assert "16 of 7200" in text
     assert f"failed: {found['latest_verdict']['summary'][:60]}" in text
     low, high = windows[-1]["ratio_interval"]
-    assert f" {low:.2g} to {high:.2g} " in text
+    assert f" {low:.3g} to {high:.3g} " in text
     shown = headrace("rollouts", "show", rollout).stdout
-    assert f" {low:.2g} to {high:.2g}\n" in shown
+    assert f" {low:.3g} to {high:.3g}\n" in shown
     assert "RATIO OF RATES\n" in shown
 
 

@@ -15,5 +15,5 @@ def times(interval: Sequence[float]) -> str:
     if all(is_open):
         return ""
     if any(is_open):
-        return f"at most {high:.2g}" if is_open[0] else f"at least {low:.2g}"
-    return f"{low:.2g} to {high:.2g}"
+        return f"at most {high:.3g}" if is_open[0] else f"at least {low:.3g}"
+    return f"{low:.3g} to {high:.3g}"
