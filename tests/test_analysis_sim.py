@@ -105,7 +105,11 @@ def test_a_verdict_is_recomputed_as_the_page_says(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     Path("rollout.yaml").write_text(DOCUMENT)
     rows = [
-        {"metric": "errors", "canary": {"requests": 10, "events": 3}, "stable": {"requests": 90, "events": 0}}
+        {
+            "metric": "errors",
+            "canary": {"requests": 10, "events": 3, "at_risk": None},
+            "stable": {"requests": 90, "events": 0, "at_risk": None},
+        }
         for _ in range(4)
     ]
     Path("windows.json").write_text(json.dumps(rows))

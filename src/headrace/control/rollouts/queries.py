@@ -144,8 +144,8 @@ def windows_json(
             about = {
                 "metric": name,
                 "at": rfc3339(one["at"]),
-                "canary": {"requests": window.canary_n, "events": window.canary_x},
-                "stable": {"requests": window.stable_n, "events": window.stable_x},
+                "canary": _arm(window.canary_n, window.canary_x, window.canary_at_risk),
+                "stable": _arm(window.stable_n, window.stable_x, window.stable_at_risk),
                 "e_value": e_value(seen),
                 "limit": None,
                 "ratio": None,
@@ -157,6 +157,11 @@ def windows_json(
                 about["ratio_interval"] = list(ratio_interval(seen, analysis.alpha))
             told.append((one["number"], name, about))
     return [about for _, _, about in sorted(told, key=lambda one: one[:2])]
+
+
+def _arm(n: int, x: int, at_risk: int | None) -> dict[str, Any]:
+    """`at_risk`: the users who could have had an event; None where requests are counted."""
+    return {"requests": n, "events": x, "at_risk": at_risk}
 
 
 def _windows_by_metric(database: Database, rollout_id: str) -> dict[str, list[sqlite3.Row]]:
