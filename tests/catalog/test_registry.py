@@ -33,8 +33,8 @@ def register(registry, saved, request):
 
 
 def test_a_model_is_registered_as_the_challenger_with_what_is_known_about_it(registry, register, tmp_path):
-    (tmp_path / "report.html").write_text("good")
-    version = register("run/1", tags={"headrace.run": "1"}, files={"reports": tmp_path / "report.html"})
+    (tmp_path / "notes.txt").write_text("good")
+    version = register("run/1", tags={"headrace.run": "1"}, beside=tmp_path)
     assert version == ModelVersion(version.name, 1, version.run_id, {"headrace.run": "1", "headrace.key": "run/1"})
     assert version.uri == f"models:/{version.name}/1"
     assert registry.version(f"models:/{version.name}@challenger") == version
@@ -42,7 +42,7 @@ def test_a_model_is_registered_as_the_challenger_with_what_is_known_about_it(reg
     run = registry.client.get_run(version.run_id)
     assert (run.info.run_name, run.info.status) == ("retrain 1", "FINISHED")
     assert (run.data.params, run.data.metrics) == ({"trees": "60"}, {"auc": 0.75})
-    assert [f.path for f in registry.client.list_artifacts(version.run_id, "reports")] == ["reports/report.html"]
+    assert (registry.folder(version.uri) / "notes.txt").read_text() == "good"
 
 
 def test_the_same_key_is_one_version(registry, register):

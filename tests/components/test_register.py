@@ -1,19 +1,45 @@
+import warnings
+
 import pytest
 from kfp import dsl
 
 from headrace.components import register
+from headrace.errors import HeadraceError
+from headrace.serving.runtime import conversion
+from headrace.serving.runtime.loaders import load
 
 
 @pytest.fixture
 def registered(inside, models):
-    """Registers the good model as the task would; its address."""
+    """Registers a model (default: the good one) as the task would; its address."""
 
-    def once(**metadata):
+    def once(folder=models / "good", holdout=None, **metadata):
         metrics = dsl.Metrics(name="metrics", uri="/none", metadata={"auc": 0.75, "rows": 40, "note": "not a number"})
-        model = dsl.Model(name="model", uri=str(models / "good"), metadata={"trees": 60, **metadata})
-        return register.python_func(model=model, metrics=metrics, name="delay", data_version="d1")
+        model = dsl.Model(name="model", uri=str(folder), metadata={"trees": 60, **metadata})
+        return register.python_func(model=model, metrics=metrics, name="delay", data_version="d1", holdout=holdout)
 
     return once
+
+
+@pytest.fixture(scope="module")
+def signed(tables, tmp_path_factory):
+    """A saved model for the table with a signature and an input example, and the table as a dataset."""
+    import pandas as pd
+    from sklearn.linear_model import LogisticRegression
+
+    folder = tmp_path_factory.mktemp("signed") / "model"
+    rows = pd.read_parquet(tables / "flights.parquet").astype({"night": "float64"})
+    late = rows.pop("late")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import mlflow.sklearn
+
+        model = LogisticRegression().fit(rows, late)
+        mlflow.sklearn.save_model(
+            model, str(folder), pip_requirements=["scikit-learn"], serialization_format="cloudpickle",
+            signature=mlflow.models.infer_signature(rows, model.predict(rows)), input_example=rows.head(5),
+        )  # fmt: skip
+    return folder, dsl.Dataset(name="rows", uri=str(tables / "flights.parquet"))
 
 
 def test_the_model_goes_to_mlflow_with_all_that_is_known_about_it(registered, workshop, models):
@@ -46,3 +72,29 @@ def test_another_run_makes_another_version_and_it_is_the_challenger(registered, 
     assert registered() == "models:/delay/2"
     assert workshop.registry.version("models:/delay@challenger").version == 2
     assert workshop.registry.champion("delay").version == 1
+
+
+def test_a_faster_form_that_agrees_on_the_holdout_is_registered_with_the_model(registered, workshop, signed, capsys):
+    kept = workshop.registry.folder(registered(*signed))
+    assert "a faster form is kept: it agrees on 1045 rows" in capsys.readouterr().out
+    assert load(kept).platform == "onnxruntime_onnx"
+    assert load(kept, faster=False).platform == "sklearn_mlflow"
+
+
+def test_one_that_does_not_agree_is_told_and_the_original_serves(
+    registered, workshop, signed, monkeypatch, tmp_path
+):  # fmt: skip
+    differ = conversion._Comparison._differ
+    monkeypatch.setattr(conversion._Comparison, "_differ", lambda self, *given: ~differ(self, *given))
+    kept = workshop.registry.folder(registered(*signed))
+    # A server that could make one itself, on less evidence, does not.
+    model = load(kept, forms=tmp_path / "forms")
+    assert model.platform == "sklearn_mlflow"
+    assert "it does not agree: " in model.parameters["why"]
+    assert not (tmp_path / "forms").exists()
+
+
+def test_rows_that_lack_a_column_of_the_model_are_told(registered, signed, tables):
+    with pytest.raises(HeadraceError, match="lacks the model's column distance") as caught:
+        registered(signed[0], dsl.Dataset(name="rows", uri=str(tables / "narrow.parquet")))
+    assert "narrow.parquet" in str(caught.value)

@@ -238,7 +238,10 @@ def test_a_service_says_what_its_model_takes_and_offers_the_versions(served, ser
     ]
     assert [(one["name"], one["datatype"], one["shape"]) for one in told["outputs"]] == [("output-0", "INT64", [-1])]
     page = served.raw("GET", f"/services/{serving}", headers=HTML).text
-    assert "it takes 2 inputs and gives 1 output" in page
+    assert re.search(r'<th scope="row">carrier</th><td>BYTES</td><td class="id nowrap">\[-1, 1\]</td><td></td>', page)
+    assert re.search(
+        r'<th scope="row">hour</th><td>FP64</td><td class="id nowrap">\[-1, 1\]</td><td>may be missing', page
+    )
     # The page does not wait for the registry.
     deadline = time.monotonic() + 60
     while not (choices := served.send("GET", f"/services/{serving}.json")[1]["choices"]):

@@ -125,6 +125,7 @@ def retrain(
             metrics=judged.outputs["metrics"],
             name="flight-delay",
             data_version=parts.outputs["data_version"],
+            holdout=parts.outputs["holdout_rows"],  # its faster form has to agree on them
         ).set_caching_options(False)
         with dsl.If(judged.outputs["champion"] != "", name="replaces-a-champion"):
             agreed = approve(summary=judged.outputs["summary"], model=version.output)

@@ -188,11 +188,12 @@ class ModelRegistry:
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
-        files: Mapping[str, Path] | None = None,
+        beside: Path | None = None,
     ) -> ModelVersion:
         """Log a saved model with what is known about it, register it, and make it the challenger.
 
-        The same `key` again returns the version that was made the first time.
+        `beside`: a folder whose files are put beside the model's own. The same `key` again returns the version that was
+        made the first time.
 
         Raises:
             HeadraceError: MLflow refuses it.
@@ -208,8 +209,8 @@ class ModelRegistry:
                 mlflow.log_params({key: str(value)[:500] for key, value in parameters.items()})
                 mlflow.log_metrics(dict(metrics))
                 mlflow.log_artifacts(str(model), "model")
-                for folder, path in (files or {}).items():
-                    mlflow.log_artifact(str(path), folder)
+                if beside is not None:
+                    mlflow.log_artifacts(str(beside), "model")
             if not client.search_registered_models(f"name = '{name}'"):
                 client.create_registered_model(name)
             made = client.create_model_version(

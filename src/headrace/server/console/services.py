@@ -132,8 +132,9 @@ class Services:
         """Every service, by name."""
         return [self.now(told) for told in queries.list_services(self.database)]
 
-    def now(self, told: Mapping[str, Any]) -> ServiceNow:
-        """A service (as the API tells it) with what is measured of it."""
+    def now(self, told: Mapping[str, Any], labels: Mapping[str, LabelCounts] | None = None) -> ServiceNow:
+        """A service (as the API tells it) with what is measured of it; `labels`: where its revisions' are known."""
+        labels = self._labels(told["name"]) if labels is None else labels
         rollout = queries.rollout_json(self.database, told["rollout"]) if told["rollout"] else None
         # Mirrored requests are nobody's, so a shadow's do not count.
         names = [one["id"] for one in (told["stable"], told["previous"], (rollout or {}).get("to")) if one]
@@ -143,7 +144,7 @@ class Services:
             rollout=rollout, since=told["updated_at"],
             traffic=self.traffic.now(names) if self.traffic else None,
             history=self.traffic.history(names) if self.traffic else [],
-            labels=self._labels(told["name"]).get(stable), drift=self._drift(told["name"], stable) if stable else None,
+            labels=labels.get(stable), drift=self._drift(told["name"], stable) if stable else None,
         )  # fmt: skip
 
     def listed(self, call: Call) -> ServicesPage:
@@ -151,13 +152,13 @@ class Services:
 
     def shown(self, call: Call) -> ServicePage:
         told = queries.service_json(self.database, call.path["service"])
-        service = self.now(told)
+        labels = self._labels(told["name"])
+        service = self.now(told, labels)
         found = queries.list_rollouts(self.database, service=service.name, limit=_RECENT)
         latest = {rollout["to"]["id"]: rollout for rollout in reversed(found)}
         roles = {one["id"]: role for role, one in (("previous", service.previous), ("stable", service.stable)) if one}
         if service.rollout:
             roles.setdefault(service.rollout["to"]["id"], "new")
-        labels = self._labels(service.name)
         kept = revisions.of_service(self.database, service.name)[:_RECENT]
         rows = [
             RevisionRow(

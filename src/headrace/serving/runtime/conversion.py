@@ -13,6 +13,7 @@ import numpy as np
 
 from headrace.errors import DocumentError, HeadraceError
 from headrace.serving.runtime import boosted_trees, tables
+from headrace.serving.runtime.errors import BadRequest
 from headrace.serving.runtime.faster import FILE, OWN, TOLERANCE, VERSION, Predictor, digest, note
 from headrace.serving.runtime.models import Inputs, Model
 
@@ -65,11 +66,16 @@ def _made(folder: Path, data: Path | None, tolerance: float, file: Path) -> tupl
         return None, f"only scikit-learn models are converted, this is {model.platform}"
     plain_files.library("onnxruntime")
     plain_files.library("skl2onnx")
-    rows = _rows(folder, data)
+    rows = _rows(folder, data, model)
     original = _Original(model)
     if not predictors.is_rowwise(original.estimator):
         return None, "the model holds code that is not scikit-learn's own"
-    inputs = _mixed(tables.of_rows(rows, model), np.random.default_rng(0))
+    try:
+        inputs = _mixed(tables.of_rows(rows, model), np.random.default_rng(0))
+    except BadRequest as error:
+        raise HeadraceError(
+            f"the rows to compare on do not fit the model: {error}", where=str(data or folder)
+        ) from error  # fmt: skip
     try:
         wanted = original.answers(inputs)
     except Exception as error:  # noqa: BLE001 - a model may raise anything at rows that were mixed
@@ -299,7 +305,7 @@ def _dtype(array: Any, number: str) -> str:
     return {"f": number, "i": "int64", "b": "bool", "O": "object"}[array.dtype.kind]
 
 
-def _rows(folder: Path, data: Path | None) -> list[Any]:
+def _rows(folder: Path, data: Path | None, model: Model) -> list[Any]:
     """The rows to compare on, as V1 instances. Raises HeadraceError."""
     from headrace.serving.runtime.warm_up import example_of
 
@@ -311,8 +317,16 @@ def _rows(folder: Path, data: Path | None) -> list[Any]:
             table = pd.read_csv(data) if data.suffix == ".csv" else pd.read_parquet(data)
         except (OSError, ValueError) as error:
             raise DocumentError(f"holds no rows: {error}", file=str(data), remedy="Give a .parquet or .csv.") from error
-        if rows and isinstance(rows[0], dict):
-            table = table[[name for name in table if name in rows[0]]]
+        # Rows that are held out have a label, too.
+        wanted = [column.name for column in model.columns]
+        if not wanted and rows and isinstance(rows[0], dict):
+            wanted = list(rows[0])
+        lacking = [column.name for column in model.columns if column.required and column.name not in table]
+        if lacking:
+            raise DocumentError(
+                f"lacks the model's column {lacking[0]}", file=str(data), remedy=f"Give {', '.join(wanted)}."
+            )
+        table = table[[name for name in table if name in wanted or not wanted]]
         rows = rows + json.loads(table.to_json(orient="records", double_precision=15))
     if not rows:
         raise HeadraceError(
