@@ -256,3 +256,33 @@ def test_one_that_was_killed_while_it_made_its_tables_is_made_anew(tmp_path, sta
     again = [sys.executable, "-W", "ignore", "-c", DYING, str(place), "-1"]
     assert subprocess.run(again, check=False).returncode == 0
     assert sorted(file.name for file in tmp_path.glob("mlflow.db*")) == ["mlflow.db", "mlflow.db.lock"]
+
+
+TOGETHER = """
+import sys, threading
+from headrace.catalog.registry import ModelRegistry, cards
+registry = ModelRegistry(sys.argv[1])
+asked = [lambda: registry.client, lambda: cards.models(registry), lambda: registry.version("models:/none/1")]
+told = []
+def ask(question):
+    try:
+        question()
+    except Exception as error:
+        told.append(type(error).__name__)
+threads = [threading.Thread(target=ask, args=(question,)) for question in asked * 3]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(sorted(set(told)))
+"""
+
+
+def test_threads_that_come_first_at_the_same_time_all_find_a_whole_mlflow(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TOGETHER, f"sqlite:///{tmp_path}/mlflow.db"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.returncode) == ("['NotFoundError']", 0), done.stderr[-2000:]

@@ -97,7 +97,7 @@ def card(registry: ModelRegistry, name: str, version: int) -> Card:
 
 def _runs(registry: ModelRegistry, ids: list[str]) -> dict[str, Any]:
     """The data of MLflow's runs by their ids, without those that are gone. One question for all of an experiment."""
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
     found: dict[str, Any] = {}
     for one in dict.fromkeys(ids):
@@ -105,7 +105,7 @@ def _runs(registry: ModelRegistry, ids: list[str]) -> dict[str, Any]:
             continue
         try:
             run = registry.client.get_run(one)
-        except MlflowException as error:
+        except mlflow.MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             continue
@@ -132,12 +132,11 @@ def _card(
 
 
 def _signature(registry: ModelRegistry, told: Any) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    from mlflow.exceptions import MlflowException
-    from mlflow.models import Model
+    import mlflow
 
     try:
-        signature = Model.load(str(registry.folder(f"models:/{told.name}/{told.version}"))).signature
-    except (HeadraceError, MlflowException, OSError):
+        signature = mlflow.models.Model.load(str(registry.folder(f"models:/{told.name}/{told.version}"))).signature
+    except (HeadraceError, mlflow.MlflowException, OSError):
         return [], []
     sides = (signature.inputs, signature.outputs) if signature else (None, None)
     return _columns(sides[0]), _columns(sides[1])
@@ -153,11 +152,11 @@ def _columns(schema: Any) -> list[tuple[str, str]]:
 def _told(registry: ModelRegistry) -> Iterator[None]:
     """MLflow's problems as ours."""
     registry.check()
-    from mlflow.exceptions import MlflowException
+    import mlflow
 
     try:
         yield
-    except MlflowException as error:
+    except mlflow.MlflowException as error:
         raise HeadraceError(f"MLflow fails: {error}", where=registry.tracking_uri) from error
 
 

@@ -1,6 +1,8 @@
 """Models in MLflow's registry: champions and challengers, wherever the tracking server is.
 
 https://mlflow.org/docs/latest/ml/model-registry/ . `import mlflow` takes about a second or more, so it happens on use.
+Threads may come to that at the same time. One that imports a part of it first may leave all of them with half of it for
+good, since Python breaks the tie when two imports wait for each other: in a server, `import mlflow` itself comes first.
 """
 
 from __future__ import annotations
@@ -98,14 +100,14 @@ class ModelRegistry:
             raise UsageError(
                 f"{uri!r} does not name a model version", remedy="Write models:/NAME/VERSION or models:/NAME@ALIAS."
             )
-        from mlflow.exceptions import MlflowException
+        import mlflow
 
         try:
             if found["alias"]:
                 told = self.client.get_model_version_by_alias(found["name"], found["alias"])
             else:
                 told = self.client.get_model_version(found["name"], found["version"])
-        except MlflowException as error:
+        except mlflow.MlflowException as error:
             if error.error_code not in _ABSENT:
                 raise HeadraceError(f"MLflow fails: {error}", where=self.tracking_uri) from error
             raise NotFoundError(

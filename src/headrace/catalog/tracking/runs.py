@@ -66,10 +66,10 @@ class TrackedRuns:
 
     def log(self, run_id: str, parameters: Mapping[str, Any], metrics: Mapping[str, float], at: float) -> None:
         """Log parameters, each as JSON, and metrics."""
-        from mlflow.entities import Metric, Param
+        import mlflow
 
-        told = [Param(name, json.dumps(value)[:MAX_VALUE]) for name, value in parameters.items()]
-        measured = [Metric(name, value, _millis(at), 0) for name, value in metrics.items()]
+        told = [mlflow.entities.Param(name, json.dumps(value)[:MAX_VALUE]) for name, value in parameters.items()]
+        measured = [mlflow.entities.Metric(name, value, _millis(at), 0) for name, value in metrics.items()]
 
         def write(client: Any) -> None:
             for start in range(0, max(len(told), 1), MAX_BATCH):
@@ -88,11 +88,11 @@ class TrackedRuns:
     def _ask(self, question: Callable[[Any], _Result]) -> _Result:
         # A server that is not there is found out quickly; the client itself would go on trying for minutes.
         self.registry.check()
-        from mlflow.exceptions import MlflowException
+        import mlflow
 
         try:
             return question(self.registry.client)
-        except MlflowException as error:
+        except mlflow.MlflowException as error:
             kind = NotFoundError if error.error_code in _LOST else HeadraceError
             raise kind(f"MLflow: {error}", where=self.registry.tracking_uri) from error
 
