@@ -178,6 +178,17 @@ def test_what_users_got_is_told_once_and_of_sticky_routes_only(gateway, told, as
     }
 
 
+@pytest.mark.parametrize("user", ["", "a" * 9000])
+@pytest.mark.parametrize("sticky", [Sticky(header="x-user-id"), Sticky(cookie="hr-user")])
+def test_nobody_else_says_who_asks_where_envoy_keeps_no_user(gateway, told, ask, sticky, user):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    assert gateway.apply([_route(stable.arm(50), canary.arm(50, name=CANARY), sticky=sticky)])
+    who = {"x_user_id": user} if sticky.header else {"cookie": f'hr-user="{user}"'}
+    assert ask(**who, x_headrace_user="a lie").status_code == 200
+    ((headers, _),) = stable.seen + canary.seen
+    assert "x-headrace-user" not in headers
+
+
 @pytest.mark.parametrize(
     ("match", "fits", "does_not"),
     [

@@ -211,11 +211,12 @@ def _entry(
 
 
 def _told(arm: Arm, with_user: bool) -> dict[str, Any]:
-    """What a model server is told: the arm, and on sticky routes who asks. Nobody else says the latter."""
+    """What a model server is told: the arm, and on sticky routes who asks. Nobody else says the latter, also where
+    Envoy keeps no user: one that is empty or long."""
     added = [_header("x-headrace-arm", arm.name)]
-    if not with_user:
-        return {"request_headers_to_add": added, "request_headers_to_remove": [users.HEADER]}
-    return {"request_headers_to_add": [*added, _header(users.HEADER, users.VALUE)]}
+    if with_user:
+        added.append(_header(users.HEADER, users.VALUE))
+    return {"request_headers_to_remove": [users.HEADER], "request_headers_to_add": added}
 
 
 def _noted(user: dict[str, str]) -> dict[str, Any]:
