@@ -79,6 +79,16 @@ def test_a_user_counts_once_with_the_label_that_came_first(home):
     assert label_counts_by_user(home, "unheard-of") == {}
 
 
+def test_a_user_who_was_counted_stays_though_the_clock_goes_back(home):
+    for revision, prediction_id, output in (("delay-00001", "a", 0), ("delay-00002", "b", 1)):
+        writer = PayloadWriter(payload_log.path(home, "delay"), revision)
+        writer.add(prediction_id, output, user="ann")
+        writer.close()
+    record_labels(home, "delay", [("a", 1)], at=10.0)
+    record_labels(home, "delay", [("b", 1)], at=9.0)
+    assert label_counts_by_user(home, "delay") == {"delay-00001": LabelCounts(1, 1)}
+
+
 def test_a_log_from_before_users_were_kept_is_read_and_written(home):
     file = payload_log.path(home, "delay")
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -198,12 +198,13 @@ def label_counts(
 def label_counts_by_user(
     home: Home, service: str, since: float = 0.0, until: float = math.inf
 ) -> dict[str, LabelCounts]:  # fmt: skip
-    """As label_counts, of users: each with the one of its predictions whose label came first, so that a user who was
-    counted stays as it was. A prediction of nobody in particular is a user of its own."""
+    """As label_counts, of users: each with the one of its predictions whose label was stored first, so that a user who
+    was counted stays as it was. A prediction of nobody in particular is a user of its own."""
+    # Rows are numbered as they are stored; a clock may go back, and a writer wait for its turn.
     sql = (
         "SELECT revision, count(*) AS labelled, sum(wrong) AS wrong FROM (SELECT p.revision AS revision,"
-        " p.output != l.value AS wrong, min(printf('%020.6f', l.at) || p.id) FROM prediction p JOIN label l"
-        " ON l.id = p.id WHERE p.at >= ? AND p.at < ? GROUP BY CASE p.user WHEN '' THEN p.id ELSE '/' || p.user END)"
+        " p.output != l.value AS wrong, min(l.rowid) FROM prediction p JOIN label l ON l.id = p.id"
+        " WHERE p.at >= ? AND p.at < ? GROUP BY CASE p.user WHEN '' THEN p.id ELSE '/' || p.user END)"
         " GROUP BY revision"
     )
     return _label_counts(home, service, sql, (since, until))
