@@ -168,7 +168,7 @@ BOTH = "  analysis: {metrics: [{name: errors}, {name: latency, threshold: 100ms}
             "{canary: {sticky: {header: x}, steps: []}}", BOTH,
             {
                 "errors": "users who saw a failure", "latency": "users who waited over 100 ms",
-                "labels": "predictions that were wrong",
+                "labels": "users who were told wrong",
             },
         ),
         ("{shadow: {minRequests: 10}}", "", {"disagreement": "answers that differ", "errors": "requests that failed"}),

@@ -39,6 +39,10 @@ def test_an_interval_in_words(interval, words):
             Metric("labels"), "requests", (1 / 64, 64.0),
             "the counts do not tell how the new revision's share of wrong predictions compares with the old one's",
         ),
+        (
+            Metric("labels"), "users", (2.0, 64.0),
+            "the new revision's share of users who were told wrong is at least 2 times the old one's",
+        ),
     ],
 )  # fmt: skip
 def test_the_two_rates_in_a_sentence(metric, unit, interval, words):

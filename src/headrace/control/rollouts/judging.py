@@ -72,12 +72,9 @@ def events(document: Rollout, metric: str) -> str:
     alone = metric.startswith(ALONE)
     known = {one.name: one for one in (document.watched_alone if alone else document.counted_metrics)}
     found = known[metric.removeprefix(ALONE)]
-    if found.name == "labels":
-        of, what = "predictions that", bad(found)
-    else:
-        counts = "requests" if alone else unit(document, metric)
-        of, what = f"{counts} {'who' if counts == 'users' else 'that'}", bad(found, counts)
-    return f"{of} {what}" + (" (new: since the promotion)" if alone else "")
+    counts = "requests" if alone else unit(document, metric)
+    of = "users who" if counts == "users" else "predictions that" if found.name == "labels" else "requests that"
+    return f"{of} {bad(found, counts)}" + (" (new: since the promotion)" if alone else "")
 
 
 def unit(document: Rollout, metric: str) -> str:

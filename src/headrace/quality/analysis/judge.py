@@ -41,12 +41,11 @@ def bad(metric: Metric, unit: str = "requests") -> str:
 
 def rate(metric: Metric, unit: str = "requests") -> str:
     """What a metric's rate is the rate of, in words."""
+    if unit == "users":
+        return f"share of users who {bad(metric, unit)}"
     if metric.name == "latency":
-        waits = f"{metric.threshold_ms:.0f} ms"
-        return f"share of {unit} over {waits}" if unit == "requests" else f"share of {unit} who waited over {waits}"
-    if metric.name == "labels":
-        return "share of wrong predictions"
-    return f"{metric.name.removesuffix('s')} rate" if unit == "requests" else f"share of {unit} who saw a failure"
+        return f"share of requests over {metric.threshold_ms:.0f} ms"
+    return "share of wrong predictions" if metric.name == "labels" else f"{metric.name.removesuffix('s')} rate"
 
 
 def compared(metric: Metric, interval: Sequence[float], unit: str = "requests") -> str:
