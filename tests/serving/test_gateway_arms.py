@@ -129,6 +129,20 @@ def test_users_keep_their_arm_and_stay_on_the_canary_when_its_weight_grows(gatew
     assert 194 < many.count("canary") < 306
 
 
+def test_an_empty_user_is_nobody_and_placed_at_random(gateway, told, ask):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    arms = [stable.arm(50), canary.arm(50, name=CANARY)]
+    assert gateway.apply([_route(*arms, sticky=Sticky(header="x-user-id"))])
+    for _ in range(100):
+        ask(x_user_id="")
+    # Five standard deviations around the weight.
+    assert 25 <= len(canary.seen) <= 75
+    assert {headers["x-headrace-user"] for headers, _ in stable.seen + canary.seen} == {"-"}
+    found = []
+    _until(lambda: found.extend(gateway.user_requests()) or len(found) >= 100)
+    assert {one.user for one in found} == {""}
+
+
 def test_who_has_no_cookie_gets_one_that_leads_to_the_same_arm(gateway, told, ask):
     stable, canary = told("delay-00001"), told("delay-00002")
     gateway.apply([_route(stable.arm(50), canary.arm(50, name=CANARY), sticky=Sticky(cookie="hr-user"))])
@@ -186,7 +200,7 @@ def test_nobody_else_says_who_asks_where_envoy_keeps_no_user(gateway, told, ask,
     who = {"x_user_id": user} if sticky.header else {"cookie": f'hr-user="{user}"'}
     assert ask(**who, x_headrace_user="a lie").status_code == 200
     ((headers, _),) = stable.seen + canary.seen
-    assert "x-headrace-user" not in headers
+    assert headers.get("x-headrace-user", "-") == "-"
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,11 @@ def _split(route: Route, match: dict[str, Any], live: Sequence[Arm], kind: str =
         )  # fmt: skip
         first["response_headers_to_add"] = [_new_cookie(route.sticky)]
         return [*entries, first]
-    by = {"header": {"header_name": route.sticky.header}}
-    return [*entries, _entry(route, match, canary_first, kind, by=by, user={"header": route.sticky.header})]
+    by, user = {"header": {"header_name": route.sticky.header}}, {"header": route.sticky.header}
+    # An empty header is no user: all who send one would be on the arm of its hash.
+    empty = {"name": route.sticky.header, "string_match": {"exact": ""}}
+    entries.append(_entry(route, {**match, "headers": [empty]}, canary_first, kind, user=user))
+    return [*entries, _entry(route, match, canary_first, kind, by=by, user=user)]
 
 
 def _entry(
@@ -222,10 +225,12 @@ def _told(arm: Arm, with_user: bool) -> dict[str, Any]:
 def _noted(user: dict[str, str]) -> dict[str, Any]:
     """Keep a request's user, from a header or a cookie, where the access log finds it."""
     kept = {"metadata_namespace": users.METADATA, "key": users.KEY, "type": "STRING"}
-    rule = {**user, "on_header_present": kept}
+    nobody = {**kept, "value": users.NOBODY}
+    rules = [{**user, "on_header_present": kept}]
     if "header" in user:
-        rule["on_header_missing"] = {**kept, "value": users.NOBODY}
-    return {_TO_METADATA: {"@type": _TO_METADATA_CONFIG, "request_rules": [rule]}}
+        # An empty header is noted as nobody first: its own value, which is none, changes nothing.
+        rules = [{**user, "on_header_present": nobody, "on_header_missing": nobody}, *rules]
+    return {_TO_METADATA: {"@type": _TO_METADATA_CONFIG, "request_rules": rules}}
 
 
 def _users_log(folder: Path) -> dict[str, Any]:
