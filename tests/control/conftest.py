@@ -9,10 +9,12 @@ from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts import rows
 from headrace.control.rollouts.controller import RolloutController
 from headrace.control.rollouts.request import Model, request
-from headrace.serving import revisions
+from headrace.serving import payload_log, revisions
 from headrace.serving.evidence import Evidence
 from headrace.serving.gateway import SHADOW, ArmCounts
+from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
+from load.live import Live
 
 ROLLOUT = """\
 apiVersion: headrace.dev/v1alpha1
@@ -213,3 +215,25 @@ def stage(home, database, monkeypatch):
     # The log's writers wait so long between batches; a test that closes one would wait for nothing.
     monkeypatch.setattr("headrace.serving.payload_log.FLUSH_SECONDS", 0.001)
     return Stage(home, database)
+
+
+@pytest.fixture
+def both_predict(home):
+    """Has revisions 1 and 2 of `delay` predict 1 four hundred times each; the ids are REVISION-NUMBER."""
+
+    def predict():
+        for number in (1, 2):
+            writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
+            for i in range(400):
+                writer.add(f"{number}-{i}", 1)
+            writer.close()
+
+    return predict
+
+
+@pytest.fixture
+def live(home, database, tmp_path):
+    """Rollouts over a real Envoy and real model servers."""
+    live = Live(home, database, tmp_path)
+    yield live
+    live.close()

@@ -7,7 +7,6 @@ from headrace.control.rollouts import actions
 from headrace.control.rollouts.announcer import Announcer
 from headrace.errors import NotFoundError, UsageError
 from headrace.serving import payload_log
-from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
 
 BAD = {"canary": (40, 8), "stable": (760, 0)}
@@ -153,18 +152,14 @@ spec: {strategy: {shadow: {percent: 100}}}
 
 
 def test_what_a_watch_has_rolled_back_is_marked_and_the_champion_is_the_one_before(
-    stage, announcer, registry, versions, home, monkeypatch
+    stage, announcer, registry, versions, home, monkeypatch, both_predict
 ):
     monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
     stage.request("", model=versions[0])
     stage.step()
     rollout = stage.ask(WATCHED, model=versions[1])
     stage.step()
-    for number in (1, 2):
-        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
-        for i in range(400):
-            writer.add(f"{number}-{i}", 1)
-        writer.close()
+    both_predict()
     for _ in range(3):
         stage.step(1)
     announcer.one_pass()

@@ -202,16 +202,12 @@ spec:
 
 
 @pytest.mark.parametrize("place", [1, 2, 3, 4, 5, 6])
-def test_a_watch_goes_on_wherever_a_pass_dies(stage, monkeypatch, home, place):
+def test_a_watch_goes_on_wherever_a_pass_dies(stage, monkeypatch, home, place, both_predict):
     monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
     stage.stable()
     rollout = stage.ask(WATCHED, model="models:/m/2")
     stage.step()
-    for number in (1, 2):
-        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
-        for i in range(400):
-            writer.add(f"{number}-{i}", 1)
-        writer.close()
+    both_predict()
     for _ in range(3):
         stage.step(1)
     assert stage.row(rollout).watch_until is not None

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from headrace.control.rollouts import actions, queries, rows
-from load.live import Live
 
 STEPS = "{setWeight: 5}, {pause: {}}"
 PATIENCE_SECONDS = 60
@@ -127,13 +126,6 @@ def test_a_shadows_latency_is_that_of_the_copies(stage):
     stage.traffic.serve("delay-00001", 60)
     stage.step(1)
     assert _requests(stage, rollout) == (30, 60)
-
-
-@pytest.fixture
-def live(home, database, tmp_path):
-    live = Live(home, database, tmp_path)
-    yield live
-    live.close()
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from headrace.control.rollouts import judging, queries
 from headrace.errors import NotFoundError
 from headrace.serving import payload_log
 from headrace.serving.gateway import UserRequest
-from headrace.serving.payload_log import PayloadWriter
 
 HEAD = "apiVersion: headrace.dev/v1alpha1\nkind: Rollout\nmetadata: {name: delay}\n"
 METRICS = "{name: errors, weight: 2}, {name: latency, threshold: 100ms, margin: 1.25}"
@@ -101,7 +100,7 @@ def test_users_are_compared_as_users(stage):
     assert 1 / 64 < newest["ratio_interval"][0] < newest["ratio"] < newest["ratio_interval"][1] < 64
 
 
-def test_labels_of_the_watch_are_compared_with_the_watchs_share_of_alpha(stage, home, monkeypatch):
+def test_labels_of_the_watch_are_compared_with_the_watchs_share_of_alpha(stage, home, monkeypatch, both_predict):
     monkeypatch.setattr("headrace.serving.payload_log.time.time", lambda: stage.clock.time)
     document = (
         f"{HEAD}spec:\n  strategy: {{canary: {{steps: [{{setWeight: 50}}, {{pause: {{duration: 1s}}}}]}}}}\n"
@@ -111,11 +110,7 @@ def test_labels_of_the_watch_are_compared_with_the_watchs_share_of_alpha(stage, 
     stage.stable()
     rollout = stage.ask(document, model="models:/m/2")
     stage.step()
-    for number in (1, 2):
-        writer = PayloadWriter(payload_log.path(home, "delay"), f"delay-0000{number}")
-        for i in range(400):
-            writer.add(f"{number}-{i}", 1)
-        writer.close()
+    both_predict()
     while stage.row(rollout).state != "Healthy":
         stage.step(1)
     wrong = {1: 40, 2: 50}

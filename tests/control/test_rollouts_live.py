@@ -10,16 +10,8 @@ import pytest
 from headrace.control.rollouts import actions, queries
 from headrace.control.rollouts.verification import verify
 from load.clients import Load
-from load.live import Live
 
 CANARY = "{canary: {sticky: {header: x-user-id}, steps: [{setWeight: SHARE}, {pause: {}}]}}"
-
-
-@pytest.fixture
-def live(home, database, tmp_path):
-    live = Live(home, database, tmp_path)
-    yield live
-    live.close()
 
 
 @pytest.mark.slow
