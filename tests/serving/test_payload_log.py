@@ -156,8 +156,28 @@ def test_two_servers_may_write_at_once(home):
     assert {n.labelled for n in label_counts(home, "delay").values()} == {200}
 
 
+def test_the_first_predictions_of_a_revision_stay_as_long_as_it_answers(home, monkeypatch):
+    monkeypatch.setattr(payload_log, "KEPT_PREDICTIONS", 3)
+    monkeypatch.setattr(payload_log, "FIRST_PREDICTIONS", 2)
+    monkeypatch.setattr(payload_log, "_TRIM_EVERY", 5)
+    clock = iter(range(1000))
+    monkeypatch.setattr(payload_log.time, "time", lambda: float(next(clock)))
+    for revision in ("delay-00001", "delay-00002"):
+        for _ in range(2):
+            writer = PayloadWriter(payload_log.path(home, "delay"), revision)
+            for number in range(6):
+                writer.add(f"{revision}-{number}-{next(clock)}", number)
+            writer.close()
+    kept = {
+        name: [one.value for one in payload_log.predictions(home, "delay", name, limit=99)]
+        for name in ("delay-00001", "delay-00002")
+    }
+    assert kept == {"delay-00001": [], "delay-00002": [0, 1, 3, 4, 5]}
+
+
 def test_old_predictions_go_with_their_labels_when_there_are_too_many(home, predict, monkeypatch):
     monkeypatch.setattr(payload_log, "KEPT_PREDICTIONS", 3)
+    monkeypatch.setattr(payload_log, "FIRST_PREDICTIONS", 0)
     monkeypatch.setattr(payload_log, "_TRIM_EVERY", 5)
     predict("delay-00001", old=1)
     record_labels(home, "delay", [("old", 1)], at=time.time())

@@ -15,7 +15,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +27,7 @@ from headrace.store.home import Home
 
 FLUSH_SECONDS = 0.25
 KEPT_PREDICTIONS = 1_000_000
+FIRST_PREDICTIONS = 2000
 MAX_WAITING = 100_000
 _TRIM_EVERY = 10_000
 _LOG = logging.getLogger(__name__)
@@ -242,9 +243,11 @@ def _open(file: Path) -> sqlite3.Connection:
     connection = connect(file)
     connection.executescript(_SCHEMA)
     if "user" not in {row["name"] for row in connection.execute("PRAGMA table_info(prediction)")}:
-        # Another process may do it at the same time.
-        with suppress(sqlite3.OperationalError):
+        try:
             connection.execute("ALTER TABLE prediction ADD COLUMN user TEXT NOT NULL DEFAULT ''")
+        except sqlite3.OperationalError as error:
+            if "duplicate column" not in str(error):  # another process has just done it
+                raise
     return connection
 
 
@@ -263,11 +266,19 @@ def _insert(connection: sqlite3.Connection, revision: str, batch: list[_Item]) -
 
 
 def _trim(connection: sqlite3.Connection) -> None:
+    """Drop what is older than the newest `KEPT_PREDICTIONS`, but for the first ones of each revision that still
+    answers: what it predicts now is compared with those."""
+    cut = connection.execute(
+        "SELECT min(at) AS at FROM (SELECT at FROM prediction ORDER BY at DESC LIMIT ?)", (KEPT_PREDICTIONS,)
+    ).fetchone()["at"]
     connection.execute(
-        "DELETE FROM prediction WHERE at < (SELECT min(at) FROM (SELECT at FROM prediction ORDER BY at DESC LIMIT ?))",
-        (KEPT_PREDICTIONS,),
+        "DELETE FROM prediction WHERE id IN (SELECT id FROM (SELECT id, revision,"
+        " row_number() OVER (PARTITION BY revision ORDER BY at) AS place FROM prediction WHERE at < :cut)"
+        " WHERE place > :first OR revision NOT IN"
+        " (SELECT revision FROM (SELECT revision FROM prediction ORDER BY at DESC LIMIT :recent)))",
+        {"cut": cut, "first": FIRST_PREDICTIONS, "recent": _TRIM_EVERY},
     )
-    connection.execute("DELETE FROM label WHERE at < (SELECT min(at) FROM prediction)")
+    connection.execute("DELETE FROM label WHERE at < ?", (cut,))
 
 
 def _hashed(user: str) -> str:

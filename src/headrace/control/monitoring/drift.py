@@ -11,7 +11,8 @@ from headrace.serving import payload_log
 from headrace.serving.payload_log import Predicted
 from headrace.store.home import Home
 
-SAMPLE = 2000
+# The log keeps so many of a revision's first predictions as long as it answers.
+SAMPLE = payload_log.FIRST_PREDICTIONS
 LOOK_SECONDS = 10.0
 
 

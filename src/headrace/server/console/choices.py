@@ -41,16 +41,15 @@ class Choices:
             return self._known.get(name, [])
 
     def _ask(self, name: str) -> None:
-        found = None
         try:
             found = [_choice(one) for one in cards.versions(self.registry, name)[:MOST]]
         except HeadraceError:
-            found = []
-        finally:
-            with self._guard:
-                self._asked[name] = time.monotonic()
-                if found is not None:
-                    self._known[name] = found
+            # What was known stays known.
+            found = None
+        with self._guard:
+            self._asked[name] = time.monotonic()
+            if found is not None:
+                self._known[name] = found
 
 
 def _choice(card: cards.Card) -> Choice:
