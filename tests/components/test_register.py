@@ -94,6 +94,12 @@ def test_one_that_does_not_agree_is_told_and_the_original_serves(
     assert not (tmp_path / "forms").exists()
 
 
+def test_of_many_rows_a_sample_is_compared(registered, signed, monkeypatch, capsys):
+    monkeypatch.setattr(conversion, "MOST_ROWS", 30)
+    registered(*signed)
+    assert "it agrees on 1035 rows" in capsys.readouterr().out
+
+
 def test_rows_that_lack_a_column_of_the_model_are_told(registered, signed, tables):
     with pytest.raises(HeadraceError, match="lacks the model's column distance") as caught:
         registered(signed[0], dsl.Dataset(name="rows", uri=str(tables / "narrow.parquet")))

@@ -8,10 +8,12 @@ import warnings
 import httpx
 import pytest
 
+from headrace.catalog.registry import ModelRegistry
 from headrace.contracts import rollout_document
 from headrace.contracts.inference_service import InferenceService
 from headrace.control.rollouts.request import Model, request
 from headrace.governance import approvals
+from headrace.server.console.choices import Choice, Choices
 from headrace.serving import payload_log
 
 HTML = {"accept": "text/html"}
@@ -251,6 +253,15 @@ def test_a_service_says_what_its_model_takes_and_offers_the_versions(served, ser
         {"uri": f"models:/{name}/{number}", "told": told}
         for number, told in ((3, "challenger, auc 0.3"), (2, "auc 0.2"), (1, "auc 0.1"))
     ]
+
+
+def test_versions_that_were_known_stay_known_when_the_registry_fails(until):
+    choices = Choices(ModelRegistry("http://127.0.0.1:9"))
+    choices._known["delay"] = [Choice("models:/delay/1", "champion")]
+    assert choices.of("delay") == [Choice("models:/delay/1", "champion")]
+    # It is asked again, since the question has ended.
+    until(lambda: choices._asked["delay"] != float("inf"))
+    assert choices.of("delay") == [Choice("models:/delay/1", "champion")]
 
 
 def test_predictions_that_have_shifted_are_shown_and_need_somebody(served, serving):

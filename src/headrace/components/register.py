@@ -17,7 +17,7 @@ def register(
     twice for one run makes one version.
 
     With `holdout`, rows with the model's columns (.parquet or .csv), a scikit-learn model also gets its faster form
-    (docs/serving.md), which is used only if it gives the same answers on all of them.
+    (docs/serving.md), which is used only if it gives the same answers on them (50,000 at most).
     """
     import os
     import tempfile

@@ -76,7 +76,7 @@ def _counted(reference: Sequence[Value], current: Sequence[Value]) -> tuple[list
     names = [name for name, _ in (before + now).most_common()]
     if len(names) > MOST_BINS:
         kept = set(names[: MOST_BINS - 1])
-        before, now = (Counter({OTHERS: 0}) + _lumped(counts, kept) for counts in (before, now))
+        before, now = _lumped(before, kept), _lumped(now, kept)
         names = [*names[: MOST_BINS - 1], OTHERS]
     return names, np.array([before[name] for name in names]), np.array([now[name] for name in names])
 
@@ -104,7 +104,7 @@ def _by_decile(reference: Any, current: Any) -> tuple[list[str], Any, Any]:
 
 
 def _is_number(value: Value) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _name(value: Value) -> str:

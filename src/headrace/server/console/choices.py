@@ -43,13 +43,13 @@ class Choices:
     def _ask(self, name: str) -> None:
         try:
             found = [_choice(one) for one in cards.versions(self.registry, name)[:MOST]]
-        except HeadraceError:
-            # What was known stays known.
-            found = None
-        with self._guard:
-            self._asked[name] = time.monotonic()
-            if found is not None:
+            with self._guard:
                 self._known[name] = found
+        except HeadraceError:
+            pass  # what was known stays known
+        finally:
+            with self._guard:
+                self._asked[name] = time.monotonic()
 
 
 def _choice(card: cards.Card) -> Choice:
