@@ -3,7 +3,7 @@
 from headrace.project.wiring import PACKAGES
 from headrace.store.migrations import find
 
-# A new migration is added here and is a file of its own: one that has been applied somewhere is refused once it differs.
+# A new one is a file of its own, and is added here: one that has been applied somewhere is refused once it differs.
 KNOWN = {
     "headrace.store/0001_events.sql": "5e18ace6431c95dc",
     "headrace.store/0002_event_actor.sql": "38dd51b43a6c5861",
