@@ -547,6 +547,24 @@ def test_a_revision_without_a_usual_rate_is_never_shown_to_be_worse(stage, start
     assert stage.row(rollout).state == "Healthy"
 
 
+def test_while_a_revision_is_watched_the_one_before_answers_for_it(stage, switched):
+    stage.step(1)
+    (stable,) = stage.traffic.routes["delay"].arms
+    assert (stable.revision_id, stable.fallback.revision_id) == ("delay-00002", "delay-00001")
+    stage.step(3600)
+    stage.step(1)
+    assert stage.row(switched).watch_until is None
+    (stable,) = stage.traffic.routes["delay"].arms
+    assert stable.fallback is None
+
+
+def test_a_preview_has_no_fallback(stage, start):
+    start("{blueGreen: {autoPromotionEnabled: false}}")
+    stage.step(1)
+    _, preview = stage.traffic.routes["delay"].arms
+    assert (preview.revision_id, preview.fallback) == ("delay-00002", None)
+
+
 def test_a_watched_revision_whose_server_dies_goes_back(stage, switched):
     stage.servers.dead.add("delay-00002")
     stage.step()

@@ -2,6 +2,7 @@ import pytest
 
 from headrace.control.rollouts import actions, controller, queries, rows
 from headrace.serving import payload_log
+from headrace.serving.gateway import Arm
 from headrace.serving.payload_log import PayloadWriter
 from headrace.store import events
 
@@ -187,6 +188,22 @@ def test_while_a_canarys_server_starts_again_the_stable_one_takes_its_share(stag
     stage.servers.states["delay-00002"] = "ready"
     stage.step(1)
     assert stage.traffic.weights() == {"delay-00001": 95, "delay-00002": 5}
+
+
+def test_the_stable_revision_answers_for_a_canary_that_is_gone(stage):
+    stage.canary()
+    stable, canary = stage.traffic.routes["delay"].arms
+    assert (stable.fallback, canary.fallback) == (None, Arm("delay-00001", stable.port, 0))
+
+
+def test_nobody_is_kept_waiting_for_a_server_that_has_failed(stage):
+    stage.stable()
+    stage.servers.states["delay-00001"] = "starting"
+    stage.step(1)
+    assert stage.traffic.weights() == {"delay-00001": 100}
+    stage.servers.states["delay-00001"] = "failed"
+    stage.step(1)
+    assert stage.traffic.weights() == {}
 
 
 def test_traffic_follows_a_server_to_its_new_port(stage):

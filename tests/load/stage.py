@@ -120,14 +120,14 @@ class Stage:
         )
 
     def server_of(self, revision):
-        """The process of a revision's model server."""
+        """The process of a revision's model server; None while there is none."""
         import psutil
 
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             if revision in words and any(str(self.folder) in word for word in words):
                 return process
-        raise RuntimeError(f"no process serves {revision}")
+        return None
 
     def wait(self, happened):
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,14 @@ def test_the_split_is_the_weights_and_each_answer_names_its_revision():
         {"key": "x-headrace-revision", "value": "delay-00002"},
     ]
     assert entry["route"]["timeout"] == "5.000s"
-    assert "retry_policy" not in entry["route"]
+    # What has been sent to a server is not sent again.
+    assert entry["route"]["retry_policy"]["retry_on"] == "connect-failure,reset-before-request"
+
+
+@pytest.mark.parametrize(("seconds", "retries"), [(0.005, 0), (0.05, 2), (5.0, 22), (60.0, config.RETRIES)])
+def test_no_request_waits_for_a_server_until_it_times_out(seconds, retries):
+    (entry,) = _table(replace(_route(STABLE), timeout_seconds=seconds))["default/delay"]["routes"]
+    assert entry["route"]["retry_policy"]["num_retries"] == retries
 
 
 def test_an_arm_without_weight_is_known_and_gets_no_traffic():

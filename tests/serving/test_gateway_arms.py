@@ -1,5 +1,6 @@
 """What a real Envoy does with arms: headers, sticky users, matches, previews, shadows, gRPC."""
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -59,6 +60,29 @@ class Told:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
+
+
+class Dying:
+    """A server that takes a request and dies over it."""
+
+    def __init__(self):
+        self.requests = 0
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._take, daemon=True).start()
+
+    def _take(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                if connection.recv(65536):
+                    self.requests += 1
+
+    def close(self):
+        self._listener.close()
 
 
 @pytest.fixture
@@ -395,3 +419,113 @@ def test_without_a_grpc_port_there_is_no_grpc(gateway, told, infer):
     with pytest.raises(grpc.RpcError) as caught:
         infer()
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def _with_fallback(stable, canary, **more):
+    """The route of a canary whose requests the stable revision answers when it is gone."""
+    other = stable.arm(50, **more)
+    return _route(other, canary.arm(50, name=CANARY, fallback=other))
+
+
+def test_who_was_sent_to_a_dead_canary_is_answered_by_the_stable_one_and_counts_against_the_canary(gateway, told, ask):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    canary.close()
+    assert gateway.apply([_with_fallback(stable, canary)])
+    answers = [ask() for _ in range(60)]
+    assert {answer.status_code for answer in answers} == {200}
+    # The answer and the server are told the truth, whatever the coin said.
+    assert {answer.headers["x-headrace-revision"] for answer in answers} == {"delay-00001"}
+    assert {answer.headers["x-headrace-arm"] for answer in answers} == {"stable"}
+    assert [headers["x-headrace-arm"] for headers, _ in stable.seen] == ["stable"] * 60
+    counts = _until(lambda: (c := gateway.counts()).get("delay-00002") and c)
+    assert counts["delay-00001"].errors == 0
+    assert counts["delay-00002"].errors == counts["delay-00002"].requests > 0
+    assert counts["delay-00001"].requests + counts["delay-00002"].requests == 60
+
+
+def test_a_canary_that_lives_never_leans_on_its_fallback(gateway, told, ask):
+    stable, canary = told("delay-00001"), told("delay-00002", status=503)
+    assert gateway.apply([_with_fallback(stable, canary)])
+    for _ in range(60):
+        answer = ask()
+        failed = answer.headers["x-headrace-arm"] == "canary"
+        assert answer.status_code == (503 if failed else 200)
+    assert {headers["x-headrace-arm"] for headers, _ in canary.seen} == {"canary"}
+    assert gateway.counts()["delay-00002"].errors == len(canary.seen) > 0
+
+
+def test_a_user_whom_a_dead_canary_did_not_answer_is_noted_as_an_error_of_the_canary(gateway, told, ask):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    canary.close()
+    assert gateway.apply([replace(_with_fallback(stable, canary), sticky=Sticky(header="x-user-id"))])
+    assert {ask(x_user_id=f"user-{i}").status_code for i in range(40)} == {200}
+    found = []
+    _until(lambda: found.extend(gateway.user_requests()) or len(found) >= 40)
+    assert {one.revision_id for one in found} == {"delay-00001", "delay-00002"}
+    assert all(one.error == (one.revision_id == "delay-00002") for one in found)
+
+
+def test_a_request_that_was_sent_reaches_nobody_twice(gateway, told, ask):
+    stable, canary = told("delay-00001"), Dying()
+    try:
+        other = stable.arm(0)
+        arm = Arm("delay-00002", canary.port, 100, name=CANARY, fallback=other)
+        assert gateway.apply([_route(other, arm)])
+        answer = ask()
+    finally:
+        canary.close()
+    assert (answer.status_code, answer.headers["x-headrace-revision"]) == (503, "delay-00002")
+    assert stable.seen == []
+    assert canary.requests == 1
+
+
+def test_who_asks_a_server_that_is_being_started_again_waits_for_it(gateway, told, ask):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert gateway.apply([_route(Arm("delay-00001", port, 100))])
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(ask) for _ in range(4)]
+            time.sleep(0.5)
+            assert not any(one.done() for one in waiting)
+            # It comes up on another port.
+            assert gateway.apply([_route(replace(told("delay-00001").arm(100), revision_id="delay-00001"))])
+            answers = [one.result() for one in waiting]
+    assert {answer.status_code for answer in answers} == {200}
+    counts = gateway.counts()["delay-00001"]
+    assert (counts.requests, counts.errors) == (4, 4)
+
+
+def test_a_waiting_request_is_answered_when_the_routes_go_elsewhere(gateway, told, ask):
+    """A dead canary is rolled back within a tenth of a second: its cluster goes only when nobody waits for it."""
+    stable, canary = told("delay-00001"), told("delay-00002")
+    canary.close()
+    assert gateway.apply([_with_fallback(stable, canary)])
+    stop = threading.Event()
+
+    def keep_asking():
+        codes = Counter()
+        while not stop.is_set():
+            codes[ask().status_code] += 1
+        return codes
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(8)]
+        for _ in range(10):
+            assert gateway.apply([_route(stable.arm(100))])
+            assert gateway.apply([_with_fallback(stable, canary)])
+        stop.set()
+        codes = sum((one.result() for one in asking), Counter())
+    assert set(codes) == {200}
+
+
+def test_grpc_calls_fall_back_too(gateway, told, grpc_server, infer):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    canary.close()
+    route = _with_fallback(stable, canary, grpc_port=grpc_server("delay-00001"))
+    known, gone = route.arms
+    assert gateway.apply([replace(route, arms=(known, replace(gone, grpc_port=canary.port)))])
+    assert infer(calls=30) == ["delay-00001 stable"] * 30
+    counts = gateway.counts()
+    assert counts["delay-00001"].errors == 0
+    assert counts["delay-00002"].errors == counts["delay-00002"].requests > 0

@@ -6,8 +6,9 @@ from headrace.serving.gateway import UserRequest, users
 def test_a_file_is_read_once_and_lines_that_are_none_are_left_out(tmp_path):
     file = tmp_path / "users.log"
     file.write_text(
-        "default/delay/delay-00001\t200\t-\t3\tann\n"
-        "default/delay/delay-00002/grpc\t200\t13\t12\tjoe\twith a tab\n"
+        "default/delay/delay-00001\t200\t-\t3 1\tann\n"
+        "default/delay/delay-00002\t200\t-\t3 2\tann\n"
+        "default/delay/delay-00002/grpc\t200\t13\t12 1\tjoe\twith a tab\n"
         "default/delay/delay-00002/grpc\t200\t3\t12\tjoe\n"
         "default/delay/delay-00002\t504\t-\t900\t-\n"
         "-\t503\t-\t0\tann\n"
@@ -15,6 +16,7 @@ def test_a_file_is_read_once_and_lines_that_are_none_are_left_out(tmp_path):
     )
     assert users.read(file) == [
         UserRequest("delay-00001", "ann", False, 3.0),
+        UserRequest("delay-00002", "ann", True, 3.0),
         UserRequest("delay-00002", "joe\twith a tab", True, 12.0),
         UserRequest("delay-00002", "joe", False, 12.0),
         UserRequest("delay-00002", "", True, 900.0),

@@ -81,14 +81,14 @@ class RolloutController:
         self._end_the_dead()
         services, active = rows.services(self.database), rows.active(self.database)
         revisions = {name: self.servers.ensure(name) for name in _needed(services, active)}
-        if not self.traffic.apply(routes(services, active, revisions)):
+        if not self.traffic.apply(routes(services, active, revisions, self._spares())):
             return BUSY_SECONDS
         if any(row.document.unit == "users" for row in active):
             self.by_user.take(active, self.traffic.user_requests())
         moved = [self._reconcile(row, revisions[row.to_revision]) for row in active]
         if any(moved):
             services, active = rows.services(self.database), rows.active(self.database)
-            if not self.traffic.apply(routes(services, active, revisions)):
+            if not self.traffic.apply(routes(services, active, revisions, self._spares())):
                 return BUSY_SECONDS
         now = self.clock.now()
         put_back = [
@@ -100,6 +100,12 @@ class RolloutController:
         self.summed.forget(active)
         self._stop_unneeded(services, active)
         return BUSY_SECONDS if active else IDLE_SECONDS
+
+    def _spares(self) -> dict[str, Revision]:
+        """The revision before each that is watched: should the new one's server die, that one answers at once."""
+        watched = rows.watched(self.database)
+        running = {one.id: one for one in (self.servers.running() if watched else ()) if one.state == "ready"}
+        return {row.to_revision: running[row.from_revision] for row in watched if row.from_revision in running}
 
     def _end_the_dead(self) -> None:
         """A new revision whose server dies while it has traffic and the stable one lives has failed.

@@ -7,6 +7,7 @@ Reference: https://www.envoyproxy.io/docs/envoy/latest/api-v3/api. Listeners are
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -26,11 +27,18 @@ BUCKETS = (1, 2, 5, 10, 20, 30, 50, 75, 100, 150, 200, 300, 500, 750, 1000, 2000
 PREVIEW_HEADER = "x-headrace-preview"
 GRPC_SERVICE = "/inference.GRPCInferenceService/"
 COOKIE_SECONDS = 30 * 24 * 3600
+# Connections to a server that has died are refused at once. What nobody has taken is tried again: at the fallback, else
+# until the server has been started again, for eight seconds or so. What has been sent is not: it would reach two.
+RETRIES = 64
+RETRY_SECONDS = (0.01, 0.25)
+# As many may wait for that at once; the others are refused.
+WAITING = 1024
 # A shadow that is slow drops requests instead of piling them up.
 SHADOW_REQUESTS = 32
 # In the gateway's folder: requests of sticky routes by user, for a moment.
 USERS_LOG = "users.log"
 _GRPC = "/grpc"
+_METADATA = "headrace"
 _HTTP_OPTIONS = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _HTTP_FILTERS = "type.googleapis.com/envoy.extensions.filters.http"
 _TO_METADATA = "envoy.filters.http.header_to_metadata"
@@ -98,7 +106,11 @@ def route_table(routes: Sequence[Route]) -> dict[str, Any]:
             *({"name": _host_name(domain), "domains": [domain], "routes": found} for domain, found in hosts.items()),
             {"name": "by-path", "domains": ["*"], "routes": [*by_path, nothing]},
         ],
-        "response_headers_to_add": [_header("x-headrace-prediction-id", "%REQ(X-REQUEST-ID)%")],
+        "response_headers_to_add": [
+            _header("x-headrace-prediction-id", "%REQ(X-REQUEST-ID)%"),
+            # A fallback that has answered says so in place of the arm. Others have no such metadata: nothing changes.
+            *(_header(f"x-headrace-{key}", _of_the_server(key)) for key in ("revision", "arm")),
+        ],
     }
     return discovery([table])
 
@@ -194,10 +206,10 @@ def _entry(
         }
         for arm in arms
     ]  # fmt: skip
-    # No retries: a request that failed on the canary must count as one, and reach nobody twice.
     action: dict[str, Any] = {
         "weighted_clusters": {"clusters": weighted},
         "timeout": f"{route.timeout_seconds:.3f}s",
+        "retry_policy": _retries(route.timeout_seconds),
     }
     if by:
         action["weighted_clusters"]["use_hash_policy"] = True
@@ -211,6 +223,32 @@ def _entry(
             }
         ]
     return {"match": match, "route": action, **({"typed_per_filter_config": _noted(user)} if user else {})}
+
+
+def _retries(timeout: float) -> dict[str, Any]:
+    """Only for requests of which nothing has been sent, and no more than surely end before the timeout: a request that
+    times out between two tries is in none of Envoy's counts. Source:
+    https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter#x-envoy-max-retries"""
+    first, longest = RETRY_SECONDS
+    waits = itertools.accumulate(min(first * (2 ** (n + 1) - 1), longest) for n in range(RETRIES))
+    return {
+        "retry_on": "connect-failure,reset-before-request",
+        "num_retries": sum(wait < timeout for wait in waits),
+        "retry_back_off": {"base_interval": f"{first:g}s", "max_interval": f"{longest:g}s"},
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3"
+                ".PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
+    }
+
+
+def _of_the_server(key: str) -> str:
+    """What the endpoint that answers says of itself; nothing unless it is a fallback."""
+    return f"%UPSTREAM_METADATA({_METADATA}:{key})%"
 
 
 def _told(arm: Arm, with_user: bool) -> dict[str, Any]:
@@ -287,9 +325,11 @@ def _paths(name: str) -> list[dict[str, Any]]:
 def _route_clusters(route: Route) -> list[dict[str, Any]]:
     found = []
     for arm in route.arms:
-        found.append(_cluster(cluster_name(route, arm), arm.port))
+        other = arm.fallback
+        found.append(_cluster(cluster_name(route, arm), arm.port, fallback=(other, other.port) if other else None))
         if arm.grpc_port:
-            found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True))
+            back = (other, other.grpc_port) if other and other.grpc_port else None
+            found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True, fallback=back))
     if route.mirror:
         arm = route.mirror.arm
         found.append(_shadow(cluster_name(route, arm, SHADOW), arm.port))
@@ -305,7 +345,12 @@ def _shadow(name: str, port: int, *, http2: bool = False) -> dict[str, Any]:
 
 
 def _cluster(
-    name: str, port: int, *, http2: bool = False, filters: list[dict[str, Any]] | None = None
+    name: str,
+    port: int,
+    *,
+    http2: bool = False,
+    filters: list[dict[str, Any]] | None = None,
+    fallback: tuple[Arm, int] | None = None,
 ) -> dict[str, Any]:
     protocol: dict[str, Any] = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     options: dict[str, Any] = {
@@ -314,6 +359,13 @@ def _cluster(
         "common_http_protocol_options": {"idle_timeout": "30s"},
         "explicit_http_config": protocol,
     }
+    endpoints: list[dict[str, Any]] = [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}]
+    if fallback:
+        arm, its_port = fallback
+        known = {"filter_metadata": {_METADATA: {"revision": arm.revision_id, "arm": arm.name}}}
+        endpoint = {"endpoint": {"address": _address(its_port)}, "metadata": known}
+        endpoints.append({"priority": 1, "lb_endpoints": [endpoint]})
+        filters = _upstream_filters([("x-headrace-arm", _of_the_server("arm"))])
     if filters:
         options["http_filters"] = filters
     return {
@@ -322,19 +374,21 @@ def _cluster(
         "type": "STATIC",
         "connect_timeout": CONNECT_TIMEOUT,
         "typed_extension_protocol_options": {_HTTP_OPTIONS.partition("/")[2]: options},
-        "load_assignment": {
-            "cluster_name": name,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}],
-        },
+        "circuit_breakers": {"thresholds": [{"max_retries": WAITING}]},
+        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     }
 
 
 def _shadow_filters(grpc: bool) -> list[dict[str, Any]]:
     """What a mirrored request carries beside the original: the payload log tells the two answers apart by id."""
     changed = [("x-request-id", f"%REQ(X-REQUEST-ID)%{SHADOW}"), ("x-headrace-arm", "shadow")]
-    mutations = [{"append": _header(name, value)} for name, value in changed]
+    return [*([_code_as_status()] if grpc else []), *_upstream_filters(changed)]
+
+
+def _upstream_filters(headers: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """What a cluster does with a request once it knows who gets it: set these headers, and send it."""
+    mutations = [{"append": _header(name, value)} for name, value in headers]
     return [
-        *([_code_as_status()] if grpc else []),
         {
             "name": "envoy.filters.http.header_mutation",
             "typed_config": {

@@ -32,6 +32,8 @@ ADMIN_SECONDS = 2.0
 # Envoy writes what it notes within the first, and has let go of a file that was moved away within the second.
 FLUSH_MILLISECONDS = 100
 LET_GO_SECONDS = 0.5
+# A request that tries again does so at the cluster that it was routed to, for as long as it may wait.
+RETIRE_SECONDS = 10.0
 # The stats that hold the version of what Envoy uses; a configuration that it rejects does not change them.
 _VERSIONS = {
     "cds": "cluster_manager.cds.version_text",
@@ -51,6 +53,8 @@ class Gateway:
         self._given = ("-c", str(self._boot))
         self._process: subprocess.Popen[bytes] | None = None
         self._moved_at = 0.0
+        # Clusters by name, and when each was wanted the last time.
+        self._wanted: dict[str, tuple[float, dict[str, Any]]] | None = None
 
     def start(self) -> None:
         """Start Envoy, or find the one that a server before us left running.
@@ -109,12 +113,12 @@ class Gateway:
     def apply(self, routes: Sequence[Route]) -> bool:
         """Put routes in force; True once Envoy says that it uses exactly these.
 
-        New clusters come first, then the routes to them; clusters that no route uses go last. So no request meets a
-        route to a cluster that is not there.
+        New clusters come first, then the routes to them; clusters that no route uses go some seconds later, when no
+        request waits for them any more. So no request meets a route to a cluster that is not there.
         """
-        clusters, table = config.clusters(routes), config.route_table(routes)
+        clusters, table = self._with_retired(config.clusters(routes)), config.route_table(routes)
         return (self._in_force("cds", clusters) and self._in_force("rds", table)) or (
-            self._put("cds", self._with_current(clusters)) and self._put("rds", table) and self._put("cds", clusters)
+            self._put("cds", clusters) and self._put("rds", table)
         )
 
     def counts(self) -> dict[str, ArmCounts]:
@@ -165,14 +169,20 @@ class Gateway:
             time.sleep(0.005)
         return False
 
-    def _with_current(self, wanted: dict[str, Any]) -> dict[str, Any]:
-        """The wanted clusters and those still routed to, which go only after the routes have changed."""
+    def _with_retired(self, wanted: dict[str, Any]) -> dict[str, Any]:
+        """The wanted clusters, and those that were wanted until a moment ago."""
+        now = time.monotonic()
+        if self._wanted is None:
+            try:
+                current = json.loads((self.folder / "cds.json").read_text(encoding="utf-8"))["resources"]
+            except (FileNotFoundError, json.JSONDecodeError):
+                current = []
+            self._wanted = {cluster["name"]: (now, cluster) for cluster in current}
         names = {cluster["name"] for cluster in wanted["resources"]}
-        try:
-            current = json.loads((self.folder / "cds.json").read_text(encoding="utf-8"))["resources"]
-        except (FileNotFoundError, json.JSONDecodeError):
-            current = []
-        return config.discovery(wanted["resources"] + [c for c in current if c["name"] not in names])
+        self._wanted |= {cluster["name"]: (now, cluster) for cluster in wanted["resources"]}
+        self._wanted = {name: one for name, one in self._wanted.items() if now - one[0] < RETIRE_SECONDS}
+        retired = [cluster for name, (_, cluster) in self._wanted.items() if name not in names]
+        return config.discovery(wanted["resources"] + retired)
 
     def _in_force(self, kind: str, content: dict[str, Any]) -> bool:
         """Whether Envoy says that it uses this version of the clusters (cds) or routes (rds)."""

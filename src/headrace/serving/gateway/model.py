@@ -19,7 +19,8 @@ GRPC_ERRORS = ("2", "4", "12", "13", "14", "15")
 class Arm:
     """One revision that can take traffic: the ports of its server and its share in percent (0 to 100).
 
-    `name` is what requests and answers are told in `x-headrace-arm`: `stable` or `canary`.
+    `name` is what requests and answers are told in `x-headrace-arm`: `stable` or `canary`. `fallback` answers the
+    requests that this revision's server does not take because nobody listens any more.
     """
 
     revision_id: str
@@ -27,6 +28,7 @@ class Arm:
     weight: int
     grpc_port: int | None = None
     name: str = STABLE
+    fallback: Arm | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class UserRequest:
 class ArmCounts:
     """What one revision has answered since Envoy started.
 
-    `errors` are answers with 5xx (gRPC: the codes that stand for one), connections that failed and timeouts;
+    `errors` are answers with 5xx (gRPC: the codes that stand for one), connections that failed, also where the request
+    was answered at a later try or by another revision, and timeouts;
     `buckets` maps an upper edge in milliseconds to the number of requests that took at most that long.
     """
 

@@ -10,16 +10,19 @@ from headrace.serving.gateway.model import GRPC_ERRORS, ArmCounts
 
 # cluster.NAMESPACE/SERVICE/REVISION.STAT; the clusters of mirrored requests and of gRPC have more parts.
 _STAT = re.compile(r"cluster\.[^./]+/[^./]+/(?P<revision>[^./]+)(?P<shadow>/shadow)?(?P<grpc>/grpc)?\.(?P<stat>.+)")
-_STATS = r"upstream_rq_(completed|5xx|time|pending_overflow)|grpc\.[0-9]+"
+_STATS = r"upstream_rq_(completed|5xx|time|pending_overflow|retry_success)|grpc\.[0-9]+"
 FILTER = rf"^cluster\.[^.]+/[^.]+/[^.]+\.({_STATS})$"
-_GRPC_ERRORS = {f"grpc.{code}" for code in GRPC_ERRORS}
+_HTTP_ERRORS = {"upstream_rq_5xx", "upstream_rq_retry_success"}
+_GRPC_ERRORS = {"upstream_rq_retry_success", *(f"grpc.{code}" for code in GRPC_ERRORS)}
 
 
 def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
     """Counts per revision from `/stats?format=json&histogram_buckets=cumulative`; mirrored requests as REVISION/shadow.
 
     `upstream_rq_completed` is counted when a response is sent, also for the 503 and 504 that Envoy itself answers
-    when it cannot connect or a request times out; each of those is in `upstream_rq_5xx`, too. A gRPC answer is 200
+    when it cannot connect or a request times out; each of those is in `upstream_rq_5xx`, too. What counts is the first
+    try: a request that nobody took, and that was answered at a later one, is in `upstream_rq_retry_success`, in the
+    counts of the revision that was to answer. (So is one whose later try fails otherwise.) A gRPC answer is 200
     whatever its code, so codes are counted there; where the request was mirrored, a failed answer is made a 500. A
     mirrored request that was dropped, because too many were under way, says nothing of the revision.
     """
@@ -40,12 +43,14 @@ def arm_counts(stats: Mapping[str, Any]) -> dict[str, ArmCounts]:
         elif stat == "upstream_rq_pending_overflow" and found["shadow"]:
             requests[name] = requests.get(name, 0) - value
             errors[name] = errors.get(name, 0) - value
-        elif stat in _GRPC_ERRORS if found["grpc"] and not found["shadow"] else stat == "upstream_rq_5xx":
+        elif stat in (_GRPC_ERRORS if found["grpc"] and not found["shadow"] else _HTTP_ERRORS):
             errors[name] = errors.get(name, 0) + value
-    return {
-        revision: ArmCounts(max(count, 0), max(errors.get(revision, 0), 0), buckets.get(revision, {}))
-        for revision, count in requests.items()
-    }
+    counts = {}
+    for revision, count in requests.items():
+        total = max(count, 0)
+        failed = min(max(errors.get(revision, 0), 0), total)
+        counts[revision] = ArmCounts(total, failed, buckets.get(revision, {}))
+    return counts
 
 
 def _counted_as(found: re.Match[str]) -> str:

@@ -10,10 +10,14 @@ from pathlib import Path
 
 from headrace.serving.gateway.model import GRPC_ERRORS, UserRequest
 
-# Where Envoy keeps a request's user, and how it is noted: the user comes last, since it may hold any character.
+# Where Envoy keeps a request's user, and how it is noted: the user comes last, since it may hold any character. An
+# Envoy that an earlier Headrace has started does not tell how often a request was tried.
 METADATA, KEY, NOBODY = "headrace", "user", "-"
 VALUE = f"%DYNAMIC_METADATA({METADATA}:{KEY})%"
-FORMAT = f"%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION%\t{VALUE}\n"
+FORMAT = (
+    "%UPSTREAM_CLUSTER_RAW%\t%RESPONSE_CODE%\t%GRPC_STATUS_NUMBER%\t%DURATION% %UPSTREAM_REQUEST_ATTEMPT_COUNT%"
+    f"\t{VALUE}\n"
+)
 # Where a model server finds the user of a request; NOBODY is none.
 HEADER = "x-headrace-user"
 MAX_BYTES = 64_000_000
@@ -33,9 +37,13 @@ def _requests(text: str) -> list[UserRequest]:
     found = []
     for line in text.split("\n"):
         parts = line.split("\t", 4)
-        cluster = parts[0].split("/")
-        if len(parts) == 5 and len(cluster) >= 3 and parts[3].isdigit():
-            error = parts[2] in GRPC_ERRORS if cluster[3:] else parts[1].startswith("5")
-            user = "" if parts[4] == NOBODY else parts[4]
-            found.append(UserRequest(cluster[2], user, error, float(parts[3])))
+        if len(parts) < 5:
+            continue
+        cluster, code, grpc_code, (took, _, tries), user = *parts[:3], parts[3].partition(" "), parts[4]
+        revision = cluster.split("/")[2:]
+        if revision and took.isdigit():
+            failed = grpc_code in GRPC_ERRORS if revision[1:] else code.startswith("5")
+            # The first try counts: at a later one, another revision may have answered.
+            error = failed or tries not in ("", "0", "1")
+            found.append(UserRequest(revision[0], "" if user == NOBODY else user, error, float(took)))
     return found
