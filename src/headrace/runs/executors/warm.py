@@ -56,7 +56,8 @@ class Work:
 
 
 class WarmExecutor:
-    """Forks a process for each piece of work. `on_exit(pid, status)` is called for each end; negative is a signal.
+    """Forks a process for each piece of work. `on_exit(pid, status)` is called when one has left its result, and when
+    it has ended; negative is a signal.
 
     `python` is the interpreter of another environment that holds kfp and psutil; None: this one.
     """

@@ -4,7 +4,7 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
 
     {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input", "command": […]}
         ->  {"forked": id, "pid"}
-    a child's end
+    a child has left its result, and once more when it has ended
         ->  {"exited": pid, "status": code}
 
 Both are taken away from what is imported: there file 0 is empty, and file 1 the same as stderr.
@@ -90,6 +90,8 @@ def main() -> None:
     wakeup_read, wakeup_write = os.pipe()
     os.set_blocking(wakeup_write, False)
     os.set_blocking(wakeup_read, False)
+    # Children tell of their results here: to free the memory of one that is large takes the system a while.
+    done_read, done_write = os.pipe()
     signal.set_wakeup_fd(wakeup_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -98,7 +100,9 @@ def main() -> None:
     tasks: dict[int, str] = {}
     buffer = b""
     while True:
-        readable, _, _ = select.select([requests, wakeup_read], [], [])
+        readable, _, _ = select.select([requests, wakeup_read, done_read], [], [])
+        if done_read in readable:
+            _hear(done_read, tasks, answers)
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)
@@ -110,7 +114,7 @@ def main() -> None:
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
                 request = json.loads(line)
-                pid = _fork(request, (requests, answers, wakeup_read, wakeup_write))
+                pid = _fork(request, (requests, answers, wakeup_read, wakeup_write, done_read), done_write)
                 _say(answers, {"forked": request["fork"], "pid": pid})
                 tasks[pid] = request["directory"]
 
@@ -125,7 +129,15 @@ def _taken_over() -> tuple[int, int]:
     return requests, answers
 
 
-def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
+def _hear(done: int, tasks: dict[int, str], answers: int) -> None:
+    """Tell of the children that have left a result since the last time."""
+    for line in os.read(done, 1 << 16).splitlines():
+        pid, status = json.loads(line)
+        if pid in tasks:
+            _say(answers, {"exited": pid, "status": status})
+
+
+def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...], done: int) -> int:
     _preload(request["preload"])
     _compiled(request["code"])
     pid = os.fork()
@@ -133,7 +145,7 @@ def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...]) -> int:
         signal.set_wakeup_fd(-1)
         for descriptor in own_descriptors:
             os.close(descriptor)
-        _child(request)
+        _child(request, done)
     return pid
 
 
@@ -183,8 +195,8 @@ def _say(answers: int, message: dict[str, Any]) -> None:
         os.write(answers, json.dumps(message).encode() + b"\n")
 
 
-def _child(request: dict[str, Any]) -> NoReturn:
-    """Run one component in this process and never return."""
+def _child(request: dict[str, Any], done: int) -> NoReturn:
+    """Run one component in this process and never return. `done` hears of its result."""
     directory = request["directory"]
     outcome: dict[str, Any] = {"exit_code": 1, "error": "the task's process could not be set up"}
     try:
@@ -198,7 +210,7 @@ def _child(request: dict[str, Any]) -> NoReturn:
             traceback.print_exc()
         outcome["error"] = f"{type(error).__name__}: {error}"
     finally:
-        _finish(directory, outcome)
+        _finish(directory, outcome, done)
 
 
 def _settle(request: dict[str, Any]) -> None:
@@ -330,17 +342,19 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _finish(directory: str, outcome: dict[str, Any]) -> NoReturn:
+def _finish(directory: str, outcome: dict[str, Any], done: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
     # Whoever still writes would write into outputs that are read and digested as soon as there is a result.
     processes.end_children()
+    code = outcome["exit_code"] & 0xFF
     with contextlib.suppress(OSError):
         _leave_result(directory, outcome)
+        os.write(done, json.dumps([os.getpid(), code]).encode() + b"\n")
     # Libraries may have left threads or child processes that would keep the session alive; exit hooks are not run
     # either, because the parent's are not this process's to run.
-    os._exit(outcome["exit_code"] & 0xFF)
+    os._exit(code)
 
 
 def _keep_room(directory: str) -> None:
