@@ -147,11 +147,11 @@ def _frame(row: Any) -> str:
         _head("A pandas DataFrame of 10 MB through 10 tasks, warm", row) + "\n" + _table(head, _lines(samples, 4, line))
     )
     if own:
-        in_tasks, beside = _ratio(own["ten"], own["files"]), _ratio(own["ten"], own["alone"])
+        in_tasks, beside = own["ten"] / own["files"], own["ten"] / own["alone"]
         text += (
-            f"\n\nThe ten tasks of Headrace that read and write the file take {own['ten']:.2f} s, {in_tasks} the"
-            f" {own['files']:.2f} s that they read and write for. One warm process that does nothing else needs"
-            f" {own['alone']:.2f} s, because what it reads into is memory that it has used before: {beside} that."
+            f"\n\nThe ten tasks of Headrace that read and write the file take {own['ten']:.2f} s, {in_tasks:.2f} times"
+            f" the {own['files']:.2f} s that they read and write for. One warm process that does nothing else needs"
+            f" {own['alone']:.2f} s, since it reads into memory that it has used before: {beside:.2f} times that."
         )
     return text
 
