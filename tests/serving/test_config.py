@@ -50,7 +50,7 @@ def test_the_split_is_the_weights_and_each_answer_names_its_revision():
     ]
     assert entry["route"]["timeout"] == "5.000s"
     # What has been sent to a server is not sent again.
-    assert entry["route"]["retry_policy"]["retry_on"] == "connect-failure,reset-before-request"
+    assert entry["route"]["retry_policy"]["retry_on"] == "connect-failure,reset-before-request,refused-stream"
 
 
 @pytest.mark.parametrize(("seconds", "retries"), [(0.005, 0), (0.05, 2), (5.0, 22), (60.0, config.RETRIES)])

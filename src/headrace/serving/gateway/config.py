@@ -232,7 +232,7 @@ def _retries(timeout: float) -> dict[str, Any]:
     first, longest = RETRY_SECONDS
     waits = itertools.accumulate(min(first * (2 ** (n + 1) - 1), longest) for n in range(RETRIES))
     return {
-        "retry_on": "connect-failure,reset-before-request",
+        "retry_on": "connect-failure,reset-before-request,refused-stream",
         "num_retries": sum(wait < timeout for wait in waits),
         "retry_back_off": {"base_interval": f"{first:g}s", "max_interval": f"{longest:g}s"},
         "retry_priority": {
