@@ -1,5 +1,8 @@
 """Unedited KFP code, called as functions after `headrace.local.init()`."""
 
+import os
+import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from kfp import dsl, local
 from kfp.local import config, pipeline_orchestrator, task_dispatcher
 
 import headrace.local
-from headrace.errors import UnsupportedError
+from headrace.errors import HeadraceError, UnsupportedError
 from headrace.runs.executors import container
 
 component = partial(dsl.component, base_image="python:3.12")
@@ -57,6 +60,70 @@ def copied(text: str) -> dsl.Dataset:
     return made.outputs["data"]
 
 
+@component
+def folder_of(names: list, many: dsl.Output[dsl.Artifact], note: dsl.OutputPath(str)):
+    from pathlib import Path
+
+    for name in names:
+        file = Path(many.path) / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    Path(many.path + ".list").write_text(" ".join(names))
+    Path(note).write_text("written")
+
+
+@component
+def returned(text: str) -> dsl.Dataset:
+    from pathlib import Path
+
+    made = dsl.Dataset(uri=dsl.get_uri("other"), metadata={"root": dsl.get_uri()})
+    Path(made.path).write_text(text)
+    return made
+
+
+@component
+def alone(folder: str, name: str) -> int:
+    import time
+    from pathlib import Path
+
+    mine = Path(folder) / name
+    mine.touch()
+    time.sleep(0.2)
+    found = len(list(Path(folder).iterdir()))
+    mine.unlink()
+    return found
+
+
+@component
+def told(root: str) -> str:
+    return root
+
+
+@dsl.pipeline
+def rooted() -> str:
+    return told(root=dsl.PIPELINE_ROOT_PLACEHOLDER).output
+
+
+@dsl.pipeline
+def in_loops(words: list) -> list[dsl.Dataset]:
+    with dsl.ParallelFor(words) as word:
+        made = write(text=word)
+    return dsl.Collected(made.outputs["data"])
+
+
+@dsl.pipeline
+def nested():
+    copied(text="one")
+    copied(text="two")
+
+
+@dsl.pipeline
+def one_by_one(folder: str) -> list:
+    with dsl.ParallelFor(["a", "b", "c", "d"], parallelism=1) as name:
+        counted = alone(folder=folder, name=name)
+    return dsl.Collected(counted.output)
+
+
 @dsl.pipeline
 def inner():
     fail()
@@ -80,9 +147,11 @@ def test_a_component_is_called_as_a_function_and_what_it_prints_is_seen(capsys):
     headrace.local.init()
     task = add(a=1)
     assert (task.output, task.outputs) == (3, {"Output": 3})
-    said = capsys.readouterr().out
-    assert said.startswith("    adding 1 and 2\n")
-    assert "finished with status" in said
+    said = re.sub(r"\x1b\[\d+m|\d\d:\d\d:\d\d\.\d\d\d - |-{10,}\n", "", capsys.readouterr().out)
+    assert said == (
+        "INFO - Executing task 'add'\nINFO - Streamed logs:\n\n    adding 1 and 2\n\n"
+        "INFO - Task 'add' finished with status SUCCESS\nINFO - Task 'add' outputs:\n    Output: 3\n"
+    )
 
 
 def test_a_pipeline_gives_its_outputs_and_is_a_run_like_every_other(folder, capsys):
@@ -98,7 +167,87 @@ def test_an_artifact_is_the_object_of_the_sdk(folder):
     assert isinstance(data, dsl.Dataset)
     assert data.metadata == {"letters": 5}
     assert Path(data.path).read_text() == "hello"
-    assert data.path.startswith(str(folder / "out"))
+    (run,) = (folder / "out").iterdir()
+    assert run.name.startswith("copied-2")
+    assert data.path == str(run / "write" / "data")
+    assert sorted(task.name for task in run.iterdir()) == ["read", "write"]
+
+
+def test_outputs_lie_where_kfp_local_puts_them(folder):
+    headrace.local.init(quiet=True)
+    data = folder_of(names=["a", "b/c"]).outputs["many"]
+    (run,) = (folder / "local_outputs").iterdir()
+    assert run.name.startswith("folder-of-2")
+    assert data.path == str(run / "folder-of" / "many")
+    assert Path(data.path, "b", "c").read_text() == "b/c"
+    assert Path(data.path + ".list").read_text() == "a b/c"
+    assert (run / "folder-of" / "note").read_text() == "written"
+
+
+def test_an_artifact_that_a_component_returns_lies_where_it_says(folder):
+    headrace.local.init(quiet=True)
+    data = returned(text="hello").output
+    (run,) = (folder / "local_outputs").iterdir()
+    assert data.path == str(run / "returned" / "other")
+    assert Path(data.path).read_text() == "hello"
+    assert Path(data.metadata["root"]).name == "Output"
+
+
+def test_each_iteration_has_a_folder_of_its_own_and_each_nested_task_one_beside_the_others(folder):
+    headrace.local.init(quiet=True)
+    made = in_loops(words=["a", "b"]).output
+    (run,) = (folder / "local_outputs").iterdir()
+    assert [data.path for data in made] == [str(run / "write" / str(index) / "data") for index in range(2)]
+    assert [Path(data.path).read_text() for data in made] == ["a", "b"]
+    shutil.rmtree(run)
+    nested()
+    (run,) = (folder / "local_outputs").iterdir()
+    assert sorted(task.name for task in run.iterdir()) == ["read", "read-2", "write", "write-2"]
+    assert (run / "write-2" / "data").read_text() in ("one", "two")
+
+
+def test_a_loop_keeps_to_its_parallelism(folder):
+    (folder / "open").mkdir()
+    headrace.local.init(quiet=True)
+    assert one_by_one(folder=str(folder / "open")).output == [1, 1, 1, 1]
+
+
+def test_what_is_deleted_or_replaced_below_the_pipeline_root_is_still_in_the_cache(folder):
+    headrace.local.init(quiet=True, enable_caching=True)
+    first = Path(copied(text="hello").output.path)
+    assert first.samefile(next((folder / ".headrace").rglob("write/1/artifacts/data")))
+    first.unlink()
+    first.write_text("something else")
+    second = Path(copied(text="hello").output.path)
+    assert second.parents[1] != first.parents[1]
+    assert second.read_text() == "hello"
+    shutil.rmtree(folder / "local_outputs")
+    third = copied(text="hello").output
+    assert Path(third.path).read_text() == "hello"
+    assert third.path.startswith(str(folder / "local_outputs"))
+
+
+def test_outputs_are_copied_where_they_cannot_be_linked(folder, monkeypatch):
+    def refused(*_):
+        raise OSError(18, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    headrace.local.init(quiet=True)
+    data = copied(text="hello").output
+    assert Path(data.path).read_text() == "hello"
+    assert Path(data.path).stat().st_nlink == 1
+
+
+def test_a_pipeline_root_that_cannot_be_written_is_told(folder):
+    (folder / "out").write_text("a file")
+    headrace.local.init(pipeline_root="out", quiet=True)
+    with pytest.raises(HeadraceError, match=r"outputs cannot be put below the pipeline root.*Not a directory"):
+        copied(text="hello")
+
+
+def test_tasks_are_told_the_pipeline_root(folder):
+    headrace.local.init(pipeline_root="out", quiet=True)
+    assert rooted().output == str(folder / "out")
 
 
 def test_a_failure_is_raised_in_the_words_of_kfp_local(capsys):

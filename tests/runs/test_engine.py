@@ -182,7 +182,13 @@ def test_artifacts_may_be_named_as_what_is_in_an_attempts_folder(run, home):
     assert result.state == "SUCCEEDED", result.error
     assert result.outputs == {"Output": ["parameters", "claim", "artifacts", "work", 7]}
     place = home.artifacts / result.run_id / "name-alike" / "1" / "artifacts"
-    assert sorted(file.name for file in place.iterdir()) == ["artifacts", "claim", "parameters", "work"]
+    assert sorted(file.name for file in place.iterdir()) == [
+        "artifacts",
+        "claim",
+        "executor_output.json",
+        "parameters",
+        "work",
+    ]
 
 
 def test_a_run_tells_its_tasks_outputs_as_the_interface_promises(run, database):

@@ -14,6 +14,9 @@ from headrace.errors import HeadraceError
 from headrace.runs.model import Artifact, ReadyTask
 from headrace.store.artifacts import content
 
+# In a folder of their own no name of an author's meets those that Headrace has in the attempt's folder. What the
+# component tells is there, too: so `dsl.get_uri()` is where the artifact is that the component returns.
+ARTIFACTS = "artifacts"
 OUTPUT_FILE = "executor_output.json"
 
 
@@ -45,7 +48,7 @@ def executor_input(task: ReadyTask, component: Any, directory: Path) -> dict[str
                 name: {"artifacts": [_provisioned(name, spec, directory)]}
                 for name, spec in definitions.artifacts.items()
             },
-            "outputFile": str(directory / OUTPUT_FILE),
+            "outputFile": str(directory / ARTIFACTS / OUTPUT_FILE),
         },
     }
 
@@ -74,7 +77,7 @@ def _said(artifact: Artifact) -> dict[str, Any]:
 
 def _told(directory: Path) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads((directory / OUTPUT_FILE).read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads((directory / ARTIFACTS / OUTPUT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
@@ -119,8 +122,7 @@ def is_local(uri: str) -> bool:
 
 
 def _provisioned(name: str, spec: Any, directory: Path) -> dict[str, Any]:
-    # In a folder of their own no name of an author's meets those that Headrace has in the attempt's folder.
-    uri = str(directory / "artifacts" / name)
+    uri = str(directory / ARTIFACTS / name)
     return {"name": name, "type": _type(spec.artifact_type), "uri": uri, "metadata": {}}
 
 

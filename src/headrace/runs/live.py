@@ -56,6 +56,7 @@ class LiveRun:
     def __init__(self, row: Mapping[str, Any], home: Home) -> None:
         options = RunOptions(**json.loads(row["options"]))
         self.id: str = row["id"]
+        self.home = home
         self.document: PipelineDocument = pipeline_spec.parse(row["document"], row["file"])
         self.arguments: dict[str, Any] = json.loads(row["parameters"])
         self.artifacts: dict[str, list[dict[str, Any]]] = json.loads(row["artifacts"])
@@ -125,7 +126,8 @@ class LiveRun:
     @property
     def folder(self) -> Path:
         """Where its artifacts go."""
-        return Path(self.context.pipeline_root) / self.id
+        in_home = self.context.options.artifacts_in_home
+        return (self.home.artifacts if in_home else Path(self.context.pipeline_root)) / self.id
 
     @property
     def pending(self) -> set[str]:

@@ -103,12 +103,14 @@ class RunOptions:
     `run_on_host`: commands of container components run as plain processes of this machine.
     `oss_parity`: where the open source backend of KFP departs from the specification, depart with it.
     `pipeline_root`, `workspace`: folders for artifacts and for what tasks share, instead of those in the home.
+    `artifacts_in_home`: `pipeline_root` is no more than what tasks are told by its placeholder.
     """
 
     run_on_host: bool = False
     oss_parity: bool = False
     pipeline_root: str = ""
     workspace: str = ""
+    artifacts_in_home: bool = False
 
 
 @dataclass(frozen=True)

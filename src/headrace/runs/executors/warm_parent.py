@@ -237,6 +237,7 @@ def _settle(request: dict[str, Any]) -> None:
 
 def _execute(request: dict[str, Any]) -> dict[str, Any]:
     directory = request["directory"]
+    os.makedirs(os.path.dirname(request["input"]["outputs"]["outputFile"]), exist_ok=True)
     for output in request["input"]["outputs"]["artifacts"].values():
         for artifact in output["artifacts"]:
             os.makedirs(os.path.dirname(artifact["uri"]), exist_ok=True)

@@ -8,15 +8,13 @@
     task.outputs["accuracy"]
 
 They run as `headrace run` runs them: recorded in .headrace/, each task in a process of its own, packages in
-environments of their own.
+environments of their own. What they give lies where kfp.local leaves it: pipeline_root/PIPELINE-TIME/TASK/OUTPUT.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
-import logging
-import textwrap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -24,10 +22,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import click
-
 from headrace.cli import follow
 from headrace.contracts import pipeline_spec as pipeline_spec_document
+from headrace.local.outputs import Outputs
+from headrace.local.terminal import Terminal, line, say
 from headrace.project import wiring
 from headrace.project.wiring import Platform
 from headrace.runs import queries
@@ -35,6 +33,7 @@ from headrace.runs.model import RunOptions
 from headrace.runs.submit import create_run
 
 POLL_SECONDS = 0.05
+PIPELINE_ROOT = "./local_outputs"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def init(
     Args:
         runner, cache_root: taken as `kfp.local.init` takes them, and without effect: Headrace is the runner, and its
             cache is its database.
-        pipeline_root: where artifacts go; default: below .headrace/.
+        pipeline_root: the folder where outputs are found, ./local_outputs by default.
         workspace_root: the workspace of every run; default: each run has its own.
         raise_on_error: raise RuntimeError when a run fails; else its outputs are empty.
         enable_caching: reuse the outputs of tasks that ran before with the same inputs.
@@ -72,13 +71,15 @@ def init(
     from kfp.local import config, pipeline_orchestrator, task_dispatcher
 
     # KFP asks what was given to init; which runner it was does not matter, since it is not asked to run anything.
+    root = str(Path(pipeline_root or PIPELINE_ROOT).resolve())
     config.init(
-        runner or local.SubprocessRunner(use_venv=False), pipeline_root or "./local_outputs", workspace_root,
-        raise_on_error, enable_caching, cache_root,
+        runner or local.SubprocessRunner(use_venv=False), root, workspace_root, raise_on_error, enable_caching,
+        cache_root,
     )  # fmt: skip
     options = RunOptions(
         run_on_host=run_on_host,
-        pipeline_root=str(Path(pipeline_root).resolve()) if pipeline_root else "",
+        pipeline_root=root,
+        artifacts_in_home=True,
         workspace=str(Path(workspace_root).resolve()) if workspace_root else "",
     )
     settings = _Settings(options, raise_on_error, enable_caching, quiet)
@@ -95,7 +96,7 @@ def _called(settings: _Settings, pipeline_spec: Any, arguments: Mapping[str, Any
         RuntimeError: it did not succeed, in the words of kfp.local.
     """
     from google.protobuf import json_format
-    from kfp.local import config
+    from kfp.local import config, executor_input_utils, logging_utils, status
 
     config.LocalExecutionConfig.validate()
     name = pipeline_spec.pipeline_info.name
@@ -113,18 +114,26 @@ def _called(settings: _Settings, pipeline_spec: Any, arguments: Mapping[str, Any
             caching=settings.caching,
             options=settings.options,
         )
-        _drive(platform, run_id, settings.quiet)
+        folder = executor_input_utils.get_local_pipeline_resource_name(name)
+        outputs = Outputs(platform.database, run_id, Path(settings.options.pipeline_root) / folder)
+        told = not single and not settings.quiet
+        if told:
+            say(f"Running pipeline: {logging_utils.format_pipeline_name(name)}")
+            line()
+        _drive(platform, run_id, outputs, None if settings.quiet else Terminal())
         run = queries.run_json(platform.database, run_id)
         if run["state"] != "SUCCEEDED":
             _fail(name, run, single, settings.raise_on_error)
             return {}
-        outputs = json.loads(queries.find(platform.database, run_id)["outputs"])
+        if told:
+            outcome = logging_utils.format_status(status.Status.SUCCESS)
+            say(f"Pipeline {logging_utils.format_pipeline_name(name)} finished with status {outcome}")
+        return _given(queries.find(platform.database, run_id)["outputs"], outputs)
     finally:
         platform.database.close()
-    return {**outputs.get("parameters", {}), **{key: _made(items) for key, items in outputs["artifacts"].items()}}
 
 
-def _drive(platform: Platform, run_id: str, quiet: bool) -> None:
+def _drive(platform: Platform, run_id: str, outputs: Outputs, terminal: Terminal | None) -> None:
     """Run it in a thread (a notebook has an event loop of its own in this one), and print what happens here."""
     with ThreadPoolExecutor(1, thread_name_prefix="headrace.local") as threads:
         work = threads.submit(follow.watch, platform, run_id, quiet=True)
@@ -132,36 +141,42 @@ def _drive(platform: Platform, run_id: str, quiet: bool) -> None:
         ended = False
         while not ended:
             ended = bool(wait([work], timeout=POLL_SECONDS).done)
-            if not quiet:
-                _tell(platform, run_id, told)
+            _tell(platform, run_id, outputs, terminal, told)
         work.result()
 
 
-def _tell(platform: Platform, run_id: str, told: set[str]) -> None:
-    """Print the output and state of tasks that have ended since, as kfp.local does."""
-    from kfp.local import logging_utils, status
-
+def _tell(platform: Platform, run_id: str, outputs: Outputs, terminal: Terminal | None, told: set[str]) -> None:
+    """Lay out the outputs of tasks that have ended since, and print what tasks do."""
     rows = platform.database.query(
-        "SELECT path, state, cached FROM task WHERE run_id = ? AND finished_at IS NOT NULL ORDER BY finished_at",
+        "SELECT path, component, state, cached, message, outputs, finished_at FROM task"
+        " WHERE run_id = ? AND started_at IS NOT NULL ORDER BY coalesce(finished_at, 1e12), started_at",
         (run_id,),
     )
-    logs = {path: log for path, _, log in queries.attempts(platform.database, platform.home, run_id)}
+    logs: dict[str, list[Path]] = {}
+    for path, _, log in queries.attempts(platform.database, platform.home, run_id):
+        logs.setdefault(path, []).append(log)
     for row in rows:
-        path = str(row["path"])
-        if path in told:
+        if row["path"] in told:
             continue
-        told.add(path)
-        log = logs.get(path)
-        if log is not None and log.exists():
-            click.echo(textwrap.indent(log.read_text(encoding="utf-8", errors="replace"), "    "), nl=False)
-        done = row["state"] == "SUCCEEDED"
-        task = logging_utils.format_task_name(path.rpartition("/")[2])
-        outcome = logging_utils.format_status(status.Status.SUCCESS if done else status.Status.FAILURE)
-        with logging_utils.local_logger_context():
-            logging.log(
-                logging.INFO if done else logging.ERROR,
-                f"Task {task} {'is a cache hit' if row['cached'] else f'finished with status {outcome}'}",
-            )
+        task = dict(row)
+        if row["finished_at"] is None:
+            if terminal is not None:
+                terminal.running(task, logs.get(row["path"], []))
+            continue
+        told.add(row["path"])
+        if row["state"] == "SUCCEEDED":
+            outputs.add(task)
+        if terminal is not None:
+            terminal.ended(task, logs.get(row["path"], []), _given(row["outputs"], outputs))
+
+
+def _given(told: str, outputs: Outputs) -> dict[str, Any]:
+    """Outputs (JSON of a task or run) by name: values, and `dsl.Artifact` objects."""
+    given = json.loads(told)
+    artifacts = {
+        name: _made([outputs.here(one) for one in items]) for name, items in given.get("artifacts", {}).items()
+    }
+    return {**given.get("parameters", {}), **artifacts}
 
 
 def _made(items: list[Mapping[str, Any]]) -> Any:

@@ -1,0 +1,107 @@
+"""A run's outputs in the layout of kfp.local: PIPELINE_ROOT/PIPELINE-TIME/TASK/OUTPUT."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import HeadraceError
+from headrace.runs.executor_input import ARTIFACTS
+from headrace.store.database import Database
+
+_ITERATION = re.compile(r"\d+(~\d+)?")
+
+
+class Outputs:
+    """The outputs of one run below `root`, a folder that is made with the first of them.
+
+    The home keeps its artifacts, each attempt's in a folder of its own, for lineage and the cache. Here lie hard links
+    to their files (copies, where the file system has no link), so what is deleted here is deleted here only.
+    In a loop a task's folder has one for each iteration: TASK/0/OUTPUT.
+    """
+
+    def __init__(self, database: Database, run_id: str, root: Path) -> None:
+        self.root = root
+        self._database = database
+        self._run_id = run_id
+        # By the folder of an attempt's artifacts.
+        self._places: dict[Path, Path] = {}
+
+    def add(self, task: Mapping[str, Any]) -> None:
+        """Lay out what a succeeded task (its row) has given, once.
+
+        Raises:
+            HeadraceError: nothing can be written there.
+        """
+        items = [item for items in json.loads(task["outputs"])["artifacts"].values() for item in items]
+        new = [one for one in dict.fromkeys(self._directories(task, items)) if one / ARTIFACTS not in self._places]
+        place = self._place(task)
+        for directory in new:
+            self._places[directory / ARTIFACTS] = place
+            try:
+                _lay_out(directory, place)
+            except OSError as error:
+                raise HeadraceError(
+                    f"outputs cannot be put below the pipeline root: {error}", where=str(place),
+                    remedy=f"They lie in {directory / ARTIFACTS}; give headrace.local.init another pipeline_root.",
+                ) from error  # fmt: skip
+
+    def here(self, artifact: Mapping[str, Any]) -> dict[str, Any]:
+        """An artifact with the URI that it has here; one that lies elsewhere keeps its own."""
+        uri = Path(artifact["uri"])
+        for folder in uri.parents:
+            if folder in self._places:
+                return {**artifact, "uri": str(self._places[folder] / uri.relative_to(folder))}
+        return dict(artifact)
+
+    def _place(self, task: Mapping[str, Any]) -> Path:
+        """Compiled pipelines have a component for each task, of nested pipelines too; it names the folder."""
+        name, path = task_name(task), task["path"]
+        place = self.root.joinpath(name, *(part for part in path.split("/") if _ITERATION.fullmatch(part)))
+        # Another try of a nested pipeline, or two tasks of one component in a document that nobody compiled.
+        return self.root / f"{name}.{path.replace('/', '.')}" if place.exists() else place
+
+    def _directories(self, task: Mapping[str, Any], items: list[Any]) -> Iterator[Path]:
+        """The folder of the attempt that succeeded; for a result from the cache those where its artifacts lie."""
+        own = self._database.query(
+            "SELECT directory FROM attempt WHERE run_id = ? AND path = ? AND state = 'SUCCEEDED'",
+            (self._run_id, task["path"]),
+        )
+        for row in own:
+            yield Path(row["directory"])
+        for item in items if task["cached"] else ():
+            makers = self._database.query(
+                "SELECT attempt.directory FROM artifact JOIN attempt USING (run_id, path)"
+                " WHERE artifact.digest = ? AND artifact.uri = ? AND attempt.state = 'SUCCEEDED'",
+                (item["digest"], item["uri"]),
+            )
+            for row in makers:
+                if Path(row["directory"]) in Path(item["uri"]).parents:
+                    yield Path(row["directory"])
+
+
+def task_name(task: Mapping[str, Any]) -> str:
+    """What kfp.local calls a task: its component."""
+    return str(task["component"]).removeprefix("comp-")
+
+
+def _lay_out(directory: Path, place: Path) -> None:
+    """Link what an attempt has left: artifacts with what lies beside them, and files of parameters."""
+    for folder in (directory / ARTIFACTS, directory / "parameters"):
+        if folder.is_dir():
+            shutil.copytree(folder, place, copy_function=_link, symlinks=True, dirs_exist_ok=True)
+
+
+def _link(source: str, place: str) -> None:
+    try:
+        os.link(source, place)
+    except FileExistsError:
+        # Two outputs of one name: to write over the first would be to write over the artifact itself.
+        return
+    except OSError:
+        shutil.copy2(source, place)
