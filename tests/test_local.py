@@ -1,5 +1,6 @@
 """Unedited KFP code, called as functions after `headrace.local.init()`."""
 
+import io
 import os
 import re
 import shutil
@@ -95,6 +96,26 @@ def alone(folder: str, name: str) -> int:
 
 
 @component
+def waiting(answer: str) -> bool:
+    import logging
+    import time
+    from pathlib import Path
+
+    logging.info("ready for %d", 1)
+    for _ in range(600):
+        if Path(answer).exists():
+            print("answered")  # noqa: T201 - this is what is seen
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@component(packages_to_install=["/no/such/package.whl"])
+def unfounded():
+    pass
+
+
+@component
 def told(root: str) -> str:
     return root
 
@@ -152,6 +173,27 @@ def test_a_component_is_called_as_a_function_and_what_it_prints_is_seen(capsys):
         "INFO - Executing task 'add'\nINFO - Streamed logs:\n\n    adding 1 and 2\n\n"
         "INFO - Task 'add' finished with status SUCCESS\nINFO - Task 'add' outputs:\n    Output: 3\n"
     )
+
+
+def test_a_running_task_is_seen_and_what_it_logs_too(folder, monkeypatch):
+    class Answering(io.StringIO):
+        """A terminal at which somebody answers."""
+
+        def write(self, text):
+            if "ready for 1" in text:
+                (folder / "answer").touch()
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stdout", terminal := Answering())
+    headrace.local.init()
+    assert waiting(answer=str(folder / "answer")).output is True
+    assert re.search(r"\n    \[KFP Executor .* INFO\]: ready for 1\n    answered\n", terminal.getvalue())
+
+
+def test_why_a_task_could_not_start_is_seen(capsys):
+    headrace.local.init(raise_on_error=False)
+    assert unfounded().outputs == {}
+    assert "the environment with /no/such/package.whl cannot be made" in capsys.readouterr().out
 
 
 def test_a_pipeline_gives_its_outputs_and_is_a_run_like_every_other(folder, capsys):

@@ -149,7 +149,8 @@ def _tell(platform: Platform, run_id: str, outputs: Outputs, terminal: Terminal 
     """Lay out the outputs of tasks that have ended since, and print what tasks do."""
     rows = platform.database.query(
         "SELECT path, component, state, cached, message, outputs, finished_at FROM task"
-        " WHERE run_id = ? AND started_at IS NOT NULL ORDER BY coalesce(finished_at, 1e12), started_at",
+        " WHERE run_id = ? AND coalesce(started_at, finished_at) IS NOT NULL"
+        " ORDER BY coalesce(finished_at, 1e12), started_at",
         (run_id,),
     )
     logs: dict[str, list[Path]] = {}

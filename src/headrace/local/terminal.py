@@ -41,9 +41,9 @@ class Terminal:
         if not task["cached"]:
             self._announce(task)
             self._stream(logs, ended=True)
-            if not logs and task["message"]:
-                click.echo(textwrap.indent(task["message"], INDENT))
         done = task["state"] == "SUCCEEDED"
+        if not done and not any(task["message"] in _text(log) for log in logs):
+            click.echo(textwrap.indent(task["message"], INDENT) + "\n")
         outcome = logging_utils.format_status(status.Status.SUCCESS if done else status.Status.FAILURE)
         told = f"Task {name} {'is a cache hit' if task['cached'] else f'finished with status {outcome}'}"
         say(told, logging.INFO if done else logging.ERROR)
@@ -75,6 +75,10 @@ class Terminal:
             click.echo(textwrap.indent(new.decode(errors="replace"), INDENT), nl=False)
         if ended:
             click.echo()
+
+
+def _text(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def say(text: str, level: int = logging.INFO) -> None:

@@ -24,6 +24,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import select
 import signal
@@ -284,6 +285,9 @@ def _run(command: list[str]) -> dict[str, Any]:
 def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
     from kfp.dsl import executor
 
+    # As the SDK's own executor sets it up: what a component logs is seen, from INFO on.
+    form = "[KFP Executor %(asctime)s %(levelname)s]: %(message)s"
+    logging.basicConfig(stream=sys.stdout, format=form, level=logging.INFO, force=True)
     try:
         function = getattr(_module(directory, request["code"]), request["function"])
         runner = executor.Executor(executor_input=request["input"], function_to_execute=function)
