@@ -75,6 +75,12 @@ def test_a_good_table_passes(judge):
     assert json.loads(json.dumps(verdict.to_dict()))["outcome"] == "passed"
 
 
+def test_the_library_does_not_talk_of_itself_in_the_log(judge, caplog):
+    caplog.set_level("INFO")
+    assert judge().outcome is Outcome.PASSED
+    assert caplog.records == []
+
+
 def test_missing_values_fail_and_are_counted(judge):
     verdict = judge(carrier=["AA", None] * 5)
     assert verdict.outcome is Outcome.FAILED

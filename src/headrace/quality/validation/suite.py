@@ -6,6 +6,7 @@ A suite is the JSON that Great Expectations 1.x writes: {"name": …, "expectati
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from pathlib import Path
@@ -119,8 +120,11 @@ def _expectation_class(gx: Any, name: str) -> Any:
 
 
 def _great_expectations() -> Any:
-    """The library, with its telemetry off. Importing it takes seconds, so it is done on use."""
+    """The library, with its telemetry and its talk of itself off. Importing it takes seconds, so it is done on use."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations
 
+    # The second has a level of its own.
+    for name in ("great_expectations", "great_expectations.data_context.types.base"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     return great_expectations
