@@ -96,6 +96,16 @@ def alone(folder: str, name: str) -> int:
 
 
 @component
+def around(path: str) -> list:
+    from pathlib import Path
+
+    import beside
+
+    Path("written.txt").write_text("written")
+    return [Path(path).read_text(), beside.WORD, str(Path.cwd())]
+
+
+@component
 def waiting(answer: str) -> bool:
     import logging
     import time
@@ -188,6 +198,14 @@ def test_a_running_task_is_seen_and_what_it_logs_too(folder, monkeypatch):
     headrace.local.init()
     assert waiting(answer=str(folder / "answer")).output is True
     assert re.search(r"\n    \[KFP Executor .* INFO\]: ready for 1\n    answered\n", terminal.getvalue())
+
+
+def test_a_component_works_in_the_folder_of_its_caller_and_imports_from_there(folder):
+    (folder / "data.txt").write_text("read")
+    (folder / "beside.py").write_text("WORD = 'imported'")
+    headrace.local.init(quiet=True)
+    assert around(path="data.txt").output == ["read", "imported", str(folder)]
+    assert (folder / "written.txt").read_text() == "written"
 
 
 def test_why_a_task_could_not_start_is_seen(capsys):

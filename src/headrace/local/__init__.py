@@ -8,7 +8,8 @@
     task.outputs["accuracy"]
 
 They run as `headrace run` runs them: recorded in .headrace/, each task in a process of its own, packages in
-environments of their own. What they give lies where kfp.local leaves it: pipeline_root/PIPELINE-TIME/TASK/OUTPUT.
+environments of their own. As with kfp.local's SubprocessRunner, components work and import from the folder that the
+caller works in. What they give lies where kfp.local leaves it: pipeline_root/PIPELINE-TIME/TASK/OUTPUT.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import getpass
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _called(settings: _Settings, pipeline_spec: Any, arguments: Mapping[str, Any
             at=platform.clock.now(),
             reason="headrace.local",
             caching=settings.caching,
-            options=settings.options,
+            options=replace(settings.options, workdir=str(Path.cwd())),
         )
         folder = executor_input_utils.get_local_pipeline_resource_name(name)
         outputs = Outputs(platform.database, run_id, Path(settings.options.pipeline_root) / folder)

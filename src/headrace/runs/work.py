@@ -66,7 +66,7 @@ def prepare(
     if python is not None:
         work = Work(
             directory=directory, log=log, executor_input=given, environment=environment,
-            code=python.code, function=python.function, preload=python.preload,
+            code=python.code, function=python.function, preload=python.preload, workdir=run.context.options.workdir,
         )  # fmt: skip
         return Prepared(work, python.requirements)
     job = job_placeholders(run.context, task.path)

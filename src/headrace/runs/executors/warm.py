@@ -42,7 +42,8 @@ class NotStartedError(HeadraceError):
 class Work:
     """One attempt: where it works and writes its log, its input, and what it does.
 
-    That is a function of a component's code, or else a command.
+    That is a function of a component's code, or else a command. `workdir`: where it does it and imports from, "" for a
+    folder of its own.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class Work:
     function: str = ""
     preload: Sequence[str] = ()
     command: Sequence[str] = ()
+    workdir: str = ""
 
 
 class WarmExecutor:
@@ -160,4 +162,5 @@ def _request(number: int, work: Work) -> dict[str, Any]:
         "environment": dict(work.environment),
         "preload": list(work.preload),
         "command": list(work.command),
+        "workdir": work.workdir,
     }

@@ -2,7 +2,8 @@
 
 It reads one JSON object a line on stdin and writes one a line on stdout:
 
-    {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input", "command": […]}
+    {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input", "command": […],
+     "workdir"}
         ->  {"forked": id, "pid"}
     a child has left its result, and once more when it has ended
         ->  {"exited": pid, "status": code}
@@ -233,7 +234,9 @@ def _settle(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     workspace = os.path.join(request["directory"], "work")
     os.makedirs(workspace, exist_ok=True)
-    os.chdir(workspace)
+    os.chdir(request["workdir"] or workspace)
+    if request["workdir"]:
+        sys.path.insert(0, request["workdir"])
 
 
 def _execute(request: dict[str, Any]) -> dict[str, Any]:
