@@ -257,9 +257,10 @@ def test_each_iteration_has_a_folder_of_its_own_and_each_nested_task_one_beside_
     headrace.local.init(quiet=True)
     made = in_loops(words=["a", "b"]).output
     (run,) = (folder / "local_outputs").iterdir()
-    assert [data.path for data in made] == [str(run / "write" / str(index) / "data") for index in range(2)]
+    assert [data.path for data in made] == [str(run / f"for-loop-1-iteration-{n}" / "write" / "data") for n in range(2)]
     assert [Path(data.path).read_text() for data in made] == ["a", "b"]
-    shutil.rmtree(run)
+    assert [Path(data.path).read_text() for data in in_loops(words=["c"]).output] == ["c"]
+    shutil.rmtree(folder / "local_outputs")
     nested()
     (run,) = (folder / "local_outputs").iterdir()
     assert sorted(task.name for task in run.iterdir()) == ["read", "read-2", "write", "write-2"]

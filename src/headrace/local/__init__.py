@@ -18,7 +18,7 @@ import getpass
 import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,76 +117,72 @@ def _called(settings: _Settings, pipeline_spec: Any, arguments: Mapping[str, Any
         )
         folder = executor_input_utils.get_local_pipeline_resource_name(name)
         outputs = Outputs(platform.database, run_id, Path(settings.options.pipeline_root) / folder)
-        told = not single and not settings.quiet
-        if told:
+        terminal = None if settings.quiet else Terminal()
+        if terminal is not None and not single:
             say(f"Running pipeline: {logging_utils.format_pipeline_name(name)}")
             line()
-        _drive(platform, run_id, outputs, None if settings.quiet else Terminal())
+        _Drive(platform, run_id, pipeline_spec, outputs, terminal).drive()
         run = queries.run_json(platform.database, run_id)
         if run["state"] != "SUCCEEDED":
             _fail(name, run, single, settings.raise_on_error)
             return {}
-        if told:
+        if terminal is not None and not single:
             outcome = logging_utils.format_status(status.Status.SUCCESS)
             say(f"Pipeline {logging_utils.format_pipeline_name(name)} finished with status {outcome}")
-        return _given(queries.find(platform.database, run_id)["outputs"], outputs)
+        return outputs.objects(queries.find(platform.database, run_id)["outputs"], pipeline_spec.root)
     finally:
         platform.database.close()
 
 
-def _drive(platform: Platform, run_id: str, outputs: Outputs, terminal: Terminal | None) -> None:
-    """Run it in a thread (a notebook has an event loop of its own in this one), and print what happens here."""
-    with ThreadPoolExecutor(1, thread_name_prefix="headrace.local") as threads:
-        work = threads.submit(follow.watch, platform, run_id, quiet=True)
-        told: set[str] = set()
-        ended = False
-        while not ended:
-            ended = bool(wait([work], timeout=POLL_SECONDS).done)
-            _tell(platform, run_id, outputs, terminal, told)
-        work.result()
+@dataclass(frozen=True)
+class _Drive:
+    """A run of a PipelineSpec that is driven here."""
 
+    platform: Platform
+    run_id: str
+    spec: Any
+    outputs: Outputs
+    terminal: Terminal | None
+    # The tasks of which all is told.
+    told: set[str] = field(default_factory=set)
 
-def _tell(platform: Platform, run_id: str, outputs: Outputs, terminal: Terminal | None, told: set[str]) -> None:
-    """Lay out the outputs of tasks that have ended since, and print what tasks do."""
-    rows = platform.database.query(
-        "SELECT path, component, state, cached, message, outputs, finished_at FROM task"
-        " WHERE run_id = ? AND coalesce(started_at, finished_at) IS NOT NULL"
-        " ORDER BY coalesce(finished_at, 1e12), started_at",
-        (run_id,),
-    )
-    logs: dict[str, list[Path]] = {}
-    for path, _, log in queries.attempts(platform.database, platform.home, run_id):
-        logs.setdefault(path, []).append(log)
-    for row in rows:
-        if row["path"] in told:
-            continue
-        task = dict(row)
-        if row["finished_at"] is None:
-            if terminal is not None:
-                terminal.running(task, logs.get(row["path"], []))
-            continue
-        told.add(row["path"])
-        if row["state"] == "SUCCEEDED":
-            outputs.add(task)
-        if terminal is not None:
-            terminal.ended(task, logs.get(row["path"], []), _given(row["outputs"], outputs))
+    def drive(self) -> None:
+        """Run it in a thread (a notebook has an event loop of its own in this one), and tell here what happens."""
+        with ThreadPoolExecutor(1, thread_name_prefix="headrace.local") as threads:
+            work = threads.submit(follow.watch, self.platform, self.run_id, quiet=True)
+            ended = False
+            while not ended:
+                ended = bool(wait([work], timeout=POLL_SECONDS).done)
+                self._tell()
+            work.result()
 
+    def _tell(self) -> None:
+        """Lay out the outputs of tasks that have ended since, and print what tasks do."""
+        rows = self.platform.database.query(
+            "SELECT path, component, state, cached, message, outputs, finished_at FROM task"
+            " WHERE run_id = ? AND coalesce(started_at, finished_at) IS NOT NULL"
+            " ORDER BY coalesce(finished_at, 1e12), started_at",
+            (self.run_id,),
+        )
+        logs: dict[str, list[Path]] = {}
+        for path, _, log in queries.attempts(self.platform.database, self.platform.home, self.run_id):
+            logs.setdefault(path, []).append(log)
+        for row in rows:
+            task, own = dict(row), logs.get(row["path"], [])
+            if task["path"] in self.told:
+                continue
+            if task["finished_at"] is not None:
+                self.told.add(task["path"])
+                self._ended(task, own)
+            elif self.terminal is not None:
+                self.terminal.running(task, own)
 
-def _given(told: str, outputs: Outputs) -> dict[str, Any]:
-    """Outputs (JSON of a task or run) by name: values, and `dsl.Artifact` objects."""
-    given = json.loads(told)
-    artifacts = {
-        name: _made([outputs.here(one) for one in items]) for name, items in given.get("artifacts", {}).items()
-    }
-    return {**given.get("parameters", {}), **artifacts}
-
-
-def _made(items: list[Mapping[str, Any]]) -> Any:
-    """Artifacts as the SDK's own objects."""
-    from kfp.dsl import executor
-
-    artifacts = [executor.create_artifact_instance(item) for item in items]
-    return artifacts[0] if len(artifacts) == 1 else artifacts
+    def _ended(self, task: Mapping[str, Any], logs: list[Path]) -> None:
+        if task["state"] == "SUCCEEDED":
+            self.outputs.add(task)
+        if self.terminal is not None:
+            component = self.spec.components[task["component"]]
+            self.terminal.ended(task, logs, self.outputs.objects(task["outputs"], component))
 
 
 def _fail(name: str, run: Mapping[str, Any], single: bool, raise_on_error: bool) -> None:

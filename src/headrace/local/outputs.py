@@ -1,4 +1,8 @@
-"""A run's outputs in the layout of kfp.local: PIPELINE_ROOT/PIPELINE-TIME/TASK/OUTPUT."""
+"""A run's outputs in the layout of kfp.local: PIPELINE_ROOT/PIPELINE-TIME/TASK/OUTPUT.
+
+A task in a loop is in a folder of its iteration, PIPELINE-TIME/LOOP-iteration-0/TASK/OUTPUT; one in a nested pipeline
+or under a condition lies beside the others. Source: kfp/local/executor_input_utils.py and kfp/local/orchestrator.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,8 @@ from headrace.errors import HeadraceError
 from headrace.runs.executor_input import ARTIFACTS
 from headrace.store.database import Database
 
-_ITERATION = re.compile(r"\d+(~\d+)?")
+# Of a task's path: a loop, and the number of an iteration.
+_ITERATION = re.compile(r"([^/]+)/(\d+)(?=[/~]|$)")
 
 
 class Outputs:
@@ -22,7 +27,6 @@ class Outputs:
 
     The home keeps its artifacts, each attempt's in a folder of its own, for lineage and the cache. Here lie hard links
     to their files (copies, where the file system has no link), so what is deleted here is deleted here only.
-    In a loop a task's folder has one for each iteration: TASK/0/OUTPUT.
     """
 
     def __init__(self, database: Database, run_id: str, root: Path) -> None:
@@ -38,7 +42,7 @@ class Outputs:
         Raises:
             HeadraceError: nothing can be written there.
         """
-        items = [item for items in json.loads(task["outputs"])["artifacts"].values() for item in items]
+        items = [item for items in json.loads(task["outputs"]).get("artifacts", {}).values() for item in items]
         new = [one for one in dict.fromkeys(self._directories(task, items)) if one / ARTIFACTS not in self._places]
         place = self._place(task)
         for directory in new:
@@ -51,7 +55,19 @@ class Outputs:
                     remedy=f"They lie in {directory / ARTIFACTS}; give headrace.local.init another pipeline_root.",
                 ) from error  # fmt: skip
 
-    def here(self, artifact: Mapping[str, Any]) -> dict[str, Any]:
+    def objects(self, told: str, component: Any) -> dict[str, Any]:
+        """Outputs (JSON of a task or run) of a ComponentSpec: values, and `dsl.Artifact` objects or lists of them."""
+        from kfp.dsl import executor
+
+        given = json.loads(told)
+        objects: dict[str, Any] = dict(given.get("parameters", {}))
+        for name, items in given.get("artifacts", {}).items():
+            made = [executor.create_artifact_instance(self._here(item)) for item in items]
+            listed = component.output_definitions.artifacts[name].is_artifact_list
+            objects[name] = made if listed or len(made) != 1 else made[0]
+        return objects
+
+    def _here(self, artifact: Mapping[str, Any]) -> dict[str, Any]:
         """An artifact with the URI that it has here; one that lies elsewhere keeps its own."""
         uri = Path(artifact["uri"])
         for folder in uri.parents:
@@ -62,7 +78,8 @@ class Outputs:
     def _place(self, task: Mapping[str, Any]) -> Path:
         """Compiled pipelines have a component for each task, of nested pipelines too; it names the folder."""
         name, path = task_name(task), task["path"]
-        place = self.root.joinpath(name, *(part for part in path.split("/") if _ITERATION.fullmatch(part)))
+        iterations = [f"{loop}-iteration-{number}" for loop, number in _ITERATION.findall(path)]
+        place = self.root.joinpath(*iterations, name)
         # Another try of a nested pipeline, or two tasks of one component in a document that nobody compiled.
         return self.root / f"{name}.{path.replace('/', '.')}" if place.exists() else place
 
