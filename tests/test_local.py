@@ -161,6 +161,12 @@ def inner():
 
 
 @dsl.pipeline
+def failing_loop():
+    with dsl.ParallelFor(["a"]):
+        fail()
+
+
+@dsl.pipeline
 def outer():
     inner()
 
@@ -315,6 +321,8 @@ def test_a_failure_is_raised_in_the_words_of_kfp_local(capsys):
     headrace.local.init(local.SubprocessRunner(use_venv=False))
     with pytest.raises(RuntimeError, match=r"'outer'.* Inner task failed: .*'fail'.* inside .*'inner'"):
         outer()
+    with pytest.raises(RuntimeError, match=r"Inner task failed: .*'fail'.* inside .*'for-loop-2-iteration-0'"):
+        failing_loop()
     with pytest.raises(RuntimeError, match=r"Task .*'fail'.* finished with status .*FAILURE"):
         fail()
     assert "RuntimeError: no luck" in capsys.readouterr().out

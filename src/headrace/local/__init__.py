@@ -25,7 +25,7 @@ from typing import Any
 
 from headrace.cli import follow
 from headrace.contracts import pipeline_spec as pipeline_spec_document
-from headrace.local.outputs import Outputs
+from headrace.local.outputs import Outputs, called
 from headrace.local.terminal import Terminal, line, say
 from headrace.project import wiring
 from headrace.project.wiring import Platform
@@ -191,7 +191,7 @@ def _fail(name: str, run: Mapping[str, Any], single: bool, raise_on_error: bool)
 
     failed = [task["task_id"] for task in run["run_details"]["task_details"] if task["state"] == "FAILED"]
     if not single and failed:
-        inside_out = [part for part in reversed(failed[0].split("/")) if not part.isdigit()]
+        inside_out = called(failed[0]).split("/")[::-1]
         pipeline_orchestrator.log_and_maybe_raise_for_failure(name, raise_on_error, inside_out)
         return
     outcome = logging_utils.format_status(status.Status.FAILURE)

@@ -20,6 +20,7 @@ from headrace.store.database import Database
 
 # Of a task's path: a loop, and the number of an iteration.
 _ITERATION = re.compile(r"([^/]+)/(\d+)(?=[/~]|$)")
+_CALLED = "{}-iteration-{}"
 
 
 class Outputs:
@@ -78,7 +79,7 @@ class Outputs:
     def _place(self, task: Mapping[str, Any]) -> Path:
         """Compiled pipelines have a component for each task, of nested pipelines too; it names the folder."""
         name, path = task_name(task), task["path"]
-        iterations = [f"{loop}-iteration-{number}" for loop, number in _ITERATION.findall(path)]
+        iterations = [_CALLED.format(*found) for found in _ITERATION.findall(path)]
         place = self.root.joinpath(*iterations, name)
         # Another try of a nested pipeline, or two tasks of one component in a document that nobody compiled.
         return self.root / f"{name}.{path.replace('/', '.')}" if place.exists() else place
@@ -100,6 +101,11 @@ class Outputs:
             for row in makers:
                 if Path(row["directory"]) in Path(item["uri"]).parents:
                     yield Path(row["directory"])
+
+
+def called(path: str) -> str:
+    """A task's path with iterations as kfp.local calls them: `for-loop-1-iteration-0/train`."""
+    return _ITERATION.sub(lambda found: _CALLED.format(*found.groups()), path)
 
 
 def task_name(task: Mapping[str, Any]) -> str:
