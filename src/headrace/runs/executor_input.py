@@ -76,8 +76,12 @@ def _said(artifact: Artifact) -> dict[str, Any]:
 
 
 def _told(directory: Path) -> dict[str, Any]:
+    file = directory / ARTIFACTS / OUTPUT_FILE
+    if not file.exists():
+        # A task that an earlier Headrace has started writes it there.
+        file = directory / OUTPUT_FILE
     try:
-        told: dict[str, Any] = json.loads((directory / ARTIFACTS / OUTPUT_FILE).read_text(encoding="utf-8"))
+        told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except ValueError as error:
