@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from headrace.runs.attempts import Attempts, claim_of
 from headrace.runs.environments import MakingInterruptedError
 from headrace.runs.executor_input import Outputs, executor_input
 from headrace.runs.executors.warm import NotStartedError
+from headrace.runs.executors.warm_parent import RESULT_FILE
 from headrace.runs.importer import imported
 from headrace.runs.inputs import job_placeholders
 from headrace.runs.leftovers import end_leftovers, remove_checkpoints
@@ -39,6 +41,8 @@ from headrace.store.home import Home
 from headrace.store.locks import FileLock, holder
 
 POLL_SECONDS = 0.1
+# Between the end of a process and the word of the warm parent, which first ends what is left of a killed task.
+SAID_SECONDS = 0.5
 MAX_NOT_STARTED = 3
 REREAD_SECONDS = 1.0
 _LOG = logging.getLogger(__name__)
@@ -399,12 +403,21 @@ class Engine:
     def _watch(self, run: LiveRun) -> None:
         """Commit attempts that ended: those that the warm parent told of, and those that are found dead."""
         for attempt in list(run.attempts.values()):
-            if attempt.status is not None or not alive(attempt.pid, attempt.process_created):
+            if attempt.status is not None or self._found_dead(attempt):
                 del run.attempts[attempt.task.path]
                 self._work_on(run, attempt.task, self._commit(run, attempt))
             elif attempt.deadline is not None and self.clock.now() > attempt.deadline and not attempt.problem:
                 attempt.problem = "it took longer than it may (activeDeadlineSeconds)"
                 self._beside(self._kill(run, attempt))
+
+    def _found_dead(self, attempt: Attempt) -> bool:
+        """Whether its process is gone and nobody says how it ended: its warm parent may be about to."""
+        if alive(attempt.pid, attempt.process_created):
+            return False
+        if (attempt.directory / RESULT_FILE).exists():
+            return True
+        attempt.dead_since = attempt.dead_since or time.monotonic()
+        return time.monotonic() - attempt.dead_since >= SAID_SECONDS
 
     async def _commit(self, run: LiveRun, attempt: Attempt) -> None:
         outputs = await self._attempts.outputs(run, attempt)

@@ -43,6 +43,8 @@ class Attempt:
         self.deadline = deadline
         self.container = container
         self.status: int | None = None
+        # On the clock that only goes forward; None: nobody has found it dead.
+        self.dead_since: float | None = None
         self.problem = ""
 
 
