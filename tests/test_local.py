@@ -1,14 +1,17 @@
 """Unedited KFP code, called as functions after `headrace.local.init()`."""
 
 import io
+import json
 import os
 import re
 import shutil
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from kfp import dsl, local
+from google.protobuf import json_format
+from kfp import components, dsl, local
 from kfp.local import config, pipeline_orchestrator, task_dispatcher
 
 import headrace.local
@@ -148,6 +151,16 @@ def nested():
     copied(text="two")
 
 
+class Pair(NamedTuple):
+    first: dsl.Dataset
+    second: dsl.Dataset
+
+
+@dsl.pipeline
+def twice() -> Pair:
+    return Pair(write(text="one").outputs["data"], write(text="two").outputs["data"])
+
+
 @dsl.pipeline
 def one_by_one(folder: str) -> list:
     with dsl.ParallelFor(["a", "b", "c", "d"], parallelism=1) as name:
@@ -271,6 +284,16 @@ def test_each_iteration_has_a_folder_of_its_own_and_each_nested_task_one_beside_
     (run,) = (folder / "local_outputs").iterdir()
     assert sorted(task.name for task in run.iterdir()) == ["read", "read-2", "write", "write-2"]
     assert (run / "write-2" / "data").read_text() in ("one", "two")
+
+
+def test_two_tasks_of_one_component_do_not_write_over_each_other(folder):
+    document = json_format.MessageToDict(twice.pipeline_spec)
+    document["root"]["dag"]["tasks"]["write-2"]["componentRef"]["name"] = "comp-write"
+    headrace.local.init(quiet=True)
+    made = components.load_component_from_text(json.dumps(document))().outputs
+    assert [Path(made[name].path).read_text() for name in ("first", "second")] == ["one", "two"]
+    (run,) = (folder / "local_outputs").iterdir()
+    assert len(list(run.iterdir())) == 2
 
 
 def test_a_loop_keeps_to_its_parallelism(folder):
