@@ -10,6 +10,7 @@ from kfp import dsl
 from headrace.clock import SystemClock
 from headrace.runs import transitions
 from headrace.runs.engine import Engine
+from headrace.store.artifacts import content
 
 component = partial(dsl.component, base_image="python:3.12")
 
@@ -242,3 +243,95 @@ def test_a_file_of_the_users_with_the_name_of_a_standard_module_does_no_harm(run
     monkeypatch.chdir(tmp_path)
     result = run(one_word)
     assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "said"})
+
+
+@component
+def busy(data: dsl.Output[dsl.Dataset]):
+    """Leave a thread that goes on writing."""
+    import threading
+    import time
+    from pathlib import Path
+
+    def write():
+        while True:
+            sum(range(500_000))
+            stream.write("more ")
+            stream.flush()
+
+    stream = Path(data.path).open("w")  # noqa: SIM115
+    threading.Thread(target=write, daemon=True).start()
+    time.sleep(0.05)
+
+
+@dsl.pipeline
+def much_is_busy():
+    with dsl.ParallelFor(list(range(10))):
+        busy()
+
+
+def test_nobody_writes_into_an_output_that_has_been_digested(run, database):
+    result = run(much_is_busy)
+    assert result.state == "SUCCEEDED", result.error
+    made = database.query("SELECT uri, digest FROM artifact WHERE run_id = ?", (result.run_id,))
+    assert len(made) == 10
+    assert [row["digest"] for row in made] == [content.digest(Path(row["uri"])) for row in made]
+
+
+@component
+def hold(lock: str) -> str:
+    """Keep a lock, and memory that takes the system a while to free."""
+    import builtins
+    import fcntl
+    from pathlib import Path
+
+    builtins.kept = [Path(lock).open("w"), *(bytearray(600) for _ in range(600_000))]  # noqa: SIM115
+    fcntl.flock(builtins.kept[0], fcntl.LOCK_EX)
+    return lock
+
+
+@component
+def lock_again(lock: str) -> str:
+    import fcntl
+    from pathlib import Path
+
+    with Path(lock).open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return "locked"
+
+
+@dsl.pipeline
+def one_after_the_other(lock: str) -> str:
+    return lock_again(lock=hold(lock=lock).output).output
+
+
+def test_what_a_task_has_locked_is_free_for_the_next(run, tmp_path):
+    result = run(one_after_the_other, lock=str(tmp_path / "lock"))
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "locked"}), result.error
+
+
+@component
+def closing(data: dsl.Output[dsl.Dataset]):
+    """Close every file, as daemons do, and open others."""
+    import builtins
+    import os
+    from pathlib import Path
+
+    os.closerange(3, 64)
+    builtins.kept = [Path(data.path).open("a") for _ in range(32)]  # noqa: SIM115
+
+
+@component
+def read(data: dsl.Input[dsl.Dataset]) -> str:
+    from pathlib import Path
+
+    return Path(data.path).read_text()
+
+
+@dsl.pipeline
+def closed() -> str:
+    return read(data=closing().outputs["data"]).output
+
+
+def test_a_task_that_closes_all_files_finds_nothing_in_those_that_it_opens(run):
+    result = run(closed)
+    assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": ""}), result.error

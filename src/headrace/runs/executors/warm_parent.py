@@ -5,7 +5,7 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
     {"fork": id, "directory", "log", "environment", "preload": […], "code", "function", "input", "command": […],
      "workdir"}
         ->  {"forked": id, "pid"}
-    a child has left its result, and once more when it has ended
+    a child has left its result and nothing of it is at work or open any more, and once more when it has ended
         ->  {"exited": pid, "status": code}
 
 Both are taken away from what is imported: there file 0 is empty, and file 1 the same as stderr.
@@ -44,6 +44,8 @@ INPUT_FILE = "executor_input.json"
 # Training must not take the processor from the models that answer live requests on the same machine.
 NICENESS = 10
 PAUSE_POLL_SECONDS = 0.2
+_OPEN_FILES = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+_ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri/", "/dev/accel")
 _PAUSES = ("ARGO_DEBUG_PAUSE_BEFORE", "ARGO_DEBUG_PAUSE_AFTER", "ARGO_DEBUG_PAUSE_ON_ERROR")
 
 
@@ -134,9 +136,11 @@ def _taken_over() -> tuple[int, int]:
 def _hear(done: int, tasks: dict[int, str], answers: int) -> None:
     """Tell of the children that have left a result since the last time."""
     for line in os.read(done, 1 << 16).splitlines():
-        pid, status = json.loads(line)
-        if pid in tasks:
-            _say(answers, {"exited": pid, "status": status})
+        # A component that writes to what it has not opened keeps nobody from hearing of its end: that is seen, too.
+        with contextlib.suppress(ValueError, TypeError):
+            pid, status = json.loads(line)
+            if pid in tasks:
+                _say(answers, {"exited": pid, "status": status})
 
 
 def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...], done: int) -> int:
@@ -200,6 +204,7 @@ def _say(answers: int, message: dict[str, Any]) -> None:
 def _child(request: dict[str, Any], done: int) -> NoReturn:
     """Run one component in this process and never return. `done` hears of its result."""
     directory = request["directory"]
+    pipe = os.fstat(done)
     outcome: dict[str, Any] = {"exit_code": 1, "error": "the task's process could not be set up"}
     try:
         _settle(request)
@@ -212,7 +217,7 @@ def _child(request: dict[str, Any], done: int) -> NoReturn:
             traceback.print_exc()
         outcome["error"] = f"{type(error).__name__}: {error}"
     finally:
-        _finish(directory, outcome, done)
+        _finish(directory, outcome, done, pipe)
 
 
 def _settle(request: dict[str, Any]) -> None:
@@ -350,7 +355,7 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _finish(directory: str, outcome: dict[str, Any], done: int) -> NoReturn:
+def _finish(directory: str, outcome: dict[str, Any], done: int, pipe: os.stat_result) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -359,10 +364,38 @@ def _finish(directory: str, outcome: dict[str, Any], done: int) -> NoReturn:
     code = outcome["exit_code"] & 0xFF
     with contextlib.suppress(OSError):
         _leave_result(directory, outcome)
-        os.write(done, json.dumps([os.getpid(), code]).encode() + b"\n")
+        # A component may have closed what it did not open, and have something else under that number.
+        if os.path.samestat(os.fstat(done), pipe) and _lets_go(done):
+            os.write(done, json.dumps([os.getpid(), code]).encode() + b"\n")
     # Libraries may have left threads or child processes that would keep the session alive; exit hooks are not run
     # either, because the parent's are not this process's to run.
     os._exit(code)
+
+
+def _lets_go(keep: int) -> bool:
+    """Close all files but `keep`; whether only memory is left to be freed, so that the next task can begin.
+
+    It cannot while a thread may still write, or the memory of a GPU, which goes with the process, is taken.
+    """
+    if len(sys._current_frames()) > 1:
+        return False
+    files = [int(name) for name in os.listdir(_OPEN_FILES)]
+    if any(_path(file).startswith(_ACCELERATORS) for file in files):
+        return False
+    for file in files:
+        if file > 2 and file != keep:
+            # Locks and ports are free then. The list itself was one of the files.
+            with contextlib.suppress(OSError):
+                os.close(file)
+    return True
+
+
+def _path(file: int) -> str:
+    """Where an open file lies; "" where the system does not tell."""
+    try:
+        return os.readlink(f"{_OPEN_FILES}/{file}")
+    except OSError:
+        return ""
 
 
 def _keep_room(directory: str) -> None:
