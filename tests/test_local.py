@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +16,12 @@ from kfp import components, dsl, local
 from kfp.local import config, pipeline_orchestrator, task_dispatcher
 
 import headrace.local
+from headrace.cli import follow
 from headrace.errors import HeadraceError, UnsupportedError
+from headrace.processes import alive
+from headrace.project import wiring
 from headrace.runs.executors import container
+from headrace.runs.rerun import rerun
 
 component = partial(dsl.component, base_image="python:3.12")
 
@@ -219,12 +224,49 @@ def test_a_running_task_is_seen_and_what_it_logs_too(folder, monkeypatch):
     assert re.search(r"\n    \[KFP Executor .* INFO\]: ready for 1\n    answered\n", terminal.getvalue())
 
 
+def test_a_call_that_is_interrupted_ends_at_once_with_its_tasks(folder, monkeypatch):
+    class Interrupting(io.StringIO):
+        """A terminal at which somebody presses Ctrl-C."""
+
+        def write(self, text):
+            if "ready for 1" in text:
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    monkeypatch.setattr("sys.stdout", Interrupting())
+    headrace.local.init()
+    with pytest.raises(KeyboardInterrupt):
+        waiting(answer=str(folder / "answer"))
+    database = wiring.build().database
+    (attempt,) = database.query("SELECT state, pid, process_created FROM attempt")
+    database.close()
+    # It has not been done, and the next engine begins it anew.
+    assert (attempt["state"], alive(attempt["pid"], attempt["process_created"])) == ("RUNNING", False)
+
+
 def test_a_component_works_in_the_folder_of_its_caller_and_imports_from_there(folder):
     (folder / "data.txt").write_text("read")
     (folder / "beside.py").write_text("WORD = 'imported'")
     headrace.local.init(quiet=True)
     assert around(path="data.txt").output == ["read", "imported", str(folder)]
     assert (folder / "written.txt").read_text() == "written"
+
+
+def test_a_run_whose_folder_is_gone_is_done_again_and_says_so(folder, monkeypatch):
+    monkeypatch.setenv("HEADRACE_HOME", str(folder / "home"))
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    headrace.local.init(quiet=True, pipeline_root=str(folder / "outputs"))
+    assert add(a=1).output == 3
+    monkeypatch.chdir(folder)
+    shutil.rmtree(folder / "gone")
+    platform = wiring.build()
+    (first,) = platform.database.query("SELECT id FROM run")
+    again = rerun(platform.database, platform.home, first["id"], actor="user:ann", at=2e9, begin=["add"])
+    assert follow.watch(platform, again, quiet=True) == "FAILED"
+    (task,) = platform.database.query("SELECT message FROM task WHERE run_id = ?", (again,))
+    platform.database.close()
+    assert f"headrace.local was called in, {folder / 'gone'}, is not there" in task["message"]
 
 
 def test_why_a_task_could_not_start_is_seen(capsys):

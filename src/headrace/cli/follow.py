@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -133,11 +134,14 @@ def _told(path: str, row: dict[str, Any], took: str) -> str:
     return f"  {output.coloured(row['state'], _SIGNS[row['state']])} {called:<50} {took}".rstrip()
 
 
-def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:
-    """Drive a run here, or follow whoever drives it, until it ends or waits; returns its state."""
+def watch(platform: Platform, run_id: str, *, quiet: bool, interrupted: Callable[[], bool] = lambda: False) -> str:
+    """Drive a run here, or follow whoever drives it, until it ends or waits; returns its state.
+
+    `interrupted`: whether to stop as at Ctrl-C, which only a program's first thread is told of.
+    """
     progress = Progress(platform, run_id, quiet=quiet)
     try:
-        asyncio.run(_watch(platform, run_id, progress))
+        asyncio.run(_watch(platform, run_id, progress, interrupted))
     except KeyboardInterrupt:
         progress.close()
         served = holder(platform.home.server_lock) is not None
@@ -150,20 +154,24 @@ def watch(platform: Platform, run_id: str, *, quiet: bool) -> str:
     return _state(platform, run_id)
 
 
-async def _watch(platform: Platform, run_id: str, progress: Progress) -> None:
+async def _watch(platform: Platform, run_id: str, progress: Progress, interrupted: Callable[[], bool]) -> None:
     while True:
         if holder(platform.home.server_lock) is None:
             # Comes back at once when another process drives it.
-            await _drive(platform, run_id, progress)
+            await _drive(platform, run_id, progress, interrupted)
         if _rests(platform, run_id):
             return
+        if interrupted():
+            raise KeyboardInterrupt
         progress.update()
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _drive(platform: Platform, run_id: str, progress: Progress) -> None:
+async def _drive(platform: Platform, run_id: str, progress: Progress, interrupted: Callable[[], bool]) -> None:
     work = asyncio.create_task(platform.engine().drive(run_id))
     while not work.done():
+        if interrupted():
+            raise KeyboardInterrupt
         progress.update()
         await asyncio.wait([work], timeout=POLL_SECONDS)
     await work

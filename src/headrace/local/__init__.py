@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from headrace.cli import follow
@@ -149,11 +150,16 @@ class _Drive:
     def drive(self) -> None:
         """Run it in a thread (a notebook has an event loop of its own in this one), and tell here what happens."""
         with ThreadPoolExecutor(1, thread_name_prefix="headrace.local") as threads:
-            work = threads.submit(follow.watch, self.platform, self.run_id, quiet=True)
+            stop = Event()
+            work = threads.submit(follow.watch, self.platform, self.run_id, quiet=True, interrupted=stop.is_set)
             ended = False
-            while not ended:
-                ended = bool(wait([work], timeout=POLL_SECONDS).done)
-                self._tell()
+            try:
+                while not ended:
+                    ended = bool(wait([work], timeout=POLL_SECONDS).done)
+                    self._tell()
+            except KeyboardInterrupt:
+                stop.set()
+                raise
             work.result()
 
     def _tell(self) -> None:

@@ -48,7 +48,7 @@ def prepare(
     """The work of an attempt.
 
     Raises:
-        HeadraceError: it needs a container, and there is no engine for it.
+        HeadraceError: it needs a container, and there is no engine for it; the folder that it works in is gone.
     """
     component = run.document.spec.components[task.component]
     container = run.document.executor_of(task.component).container
@@ -64,9 +64,12 @@ def prepare(
         Path(run.context.workspace).mkdir(parents=True, exist_ok=True)
     python = components.python_component(container)
     if python is not None:
+        workdir = run.context.options.workdir
+        if workdir and not Path(workdir).is_dir():
+            raise HeadraceError(f"the folder that headrace.local was called in, {workdir}, is not there any more")
         work = Work(
             directory=directory, log=log, executor_input=given, environment=environment,
-            code=python.code, function=python.function, preload=python.preload, workdir=run.context.options.workdir,
+            code=python.code, function=python.function, preload=python.preload, workdir=workdir,
         )  # fmt: skip
         return Prepared(work, python.requirements)
     job = job_placeholders(run.context, task.path)
