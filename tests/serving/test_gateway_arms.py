@@ -496,6 +496,23 @@ def test_who_asks_a_server_that_is_being_started_again_waits_for_it(gateway, tol
     assert (counts.requests, counts.errors) == (4, 4)
 
 
+def test_a_canary_that_is_started_again_before_its_fallback_is_told_that_it_is_the_canary(gateway, told, ask):
+    stable, canary = told("delay-00001"), told("delay-00002")
+    stable.close()
+    canary.close()
+    other = stable.arm(0)
+    assert gateway.apply([_route(other, canary.arm(100, name=CANARY, fallback=other))])
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask)
+        # Both have been asked by then, and more than once.
+        time.sleep(0.5)
+        again = told("delay-00002")
+        assert gateway.apply([_route(other, again.arm(100, name=CANARY, fallback=other))])
+        answer = waiting.result()
+    assert (answer.headers["x-headrace-revision"], answer.headers["x-headrace-arm"]) == ("delay-00002", "canary")
+    assert [headers["x-headrace-arm"] for headers, _ in again.seen] == ["canary"]
+
+
 def test_a_waiting_request_is_answered_when_the_routes_go_elsewhere(gateway, told, ask):
     """A dead canary is rolled back within a tenth of a second: its cluster goes only when nobody waits for it."""
     stable, canary = told("delay-00001"), told("delay-00002")

@@ -108,7 +108,7 @@ def route_table(routes: Sequence[Route]) -> dict[str, Any]:
         ],
         "response_headers_to_add": [
             _header("x-headrace-prediction-id", "%REQ(X-REQUEST-ID)%"),
-            # A fallback that has answered says so in place of the arm. Others have no such metadata: nothing changes.
+            # A fallback that has answered says so in place of the arm. Where there is none, nothing changes.
             *(_header(f"x-headrace-{key}", _of_the_server(key)) for key in ("revision", "arm")),
         ],
     }
@@ -247,7 +247,7 @@ def _retries(timeout: float) -> dict[str, Any]:
 
 
 def _of_the_server(key: str) -> str:
-    """What the endpoint that answers says of itself; nothing unless it is a fallback."""
+    """What the endpoint that answers says of itself; nothing where there is no fallback."""
     return f"%UPSTREAM_METADATA({_METADATA}:{key})%"
 
 
@@ -326,10 +326,11 @@ def _route_clusters(route: Route) -> list[dict[str, Any]]:
     found = []
     for arm in route.arms:
         other = arm.fallback
-        found.append(_cluster(cluster_name(route, arm), arm.port, fallback=(other, other.port) if other else None))
+        back = [(arm, arm.port), (other, other.port)] if other else []
+        found.append(_cluster(cluster_name(route, arm), arm.port, known=back))
         if arm.grpc_port:
-            back = (other, other.grpc_port) if other and other.grpc_port else None
-            found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True, fallback=back))
+            back = [(arm, arm.grpc_port), (other, other.grpc_port)] if other and other.grpc_port else []
+            found.append(_cluster(cluster_name(route, arm, _GRPC), arm.grpc_port, http2=True, known=back))
     if route.mirror:
         arm = route.mirror.arm
         found.append(_shadow(cluster_name(route, arm, SHADOW), arm.port))
@@ -350,8 +351,9 @@ def _cluster(
     *,
     http2: bool = False,
     filters: list[dict[str, Any]] | None = None,
-    fallback: tuple[Arm, int] | None = None,
+    known: Sequence[tuple[Arm, int]] = (),
 ) -> dict[str, Any]:
+    """`known`: whose ports are tried, one after the other, and what each is told that it is; else `port` alone."""
     protocol: dict[str, Any] = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     options: dict[str, Any] = {
         "@type": _HTTP_OPTIONS,
@@ -360,11 +362,9 @@ def _cluster(
         "explicit_http_config": protocol,
     }
     endpoints: list[dict[str, Any]] = [{"lb_endpoints": [{"endpoint": {"address": _address(port)}}]}]
-    if fallback:
-        arm, its_port = fallback
-        known = {"filter_metadata": {_METADATA: {"revision": arm.revision_id, "arm": arm.name}}}
-        endpoint = {"endpoint": {"address": _address(its_port)}, "metadata": known}
-        endpoints.append({"priority": 1, "lb_endpoints": [endpoint]})
+    if known:
+        # Each says who it is: what one was told, and did not take, the next is not told.
+        endpoints = [{"priority": n, "lb_endpoints": [_endpoint(*one)]} for n, one in enumerate(known)]
         filters = _upstream_filters([("x-headrace-arm", _of_the_server("arm"))])
     if filters:
         options["http_filters"] = filters
@@ -377,6 +377,11 @@ def _cluster(
         "circuit_breakers": {"thresholds": [{"max_retries": WAITING}]},
         "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     }
+
+
+def _endpoint(arm: Arm, port: int) -> dict[str, Any]:
+    told = {"filter_metadata": {_METADATA: {"revision": arm.revision_id, "arm": arm.name}}}
+    return {"endpoint": {"address": _address(port)}, "metadata": told}
 
 
 def _shadow_filters(grpc: bool) -> list[dict[str, Any]]:
