@@ -43,6 +43,27 @@ def test_tasks_that_wait_for_each_other_are_refused():
     assert "waits for itself" in told
 
 
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("pipelineInfo", _document({"a": _task()}).replace("name: p", "name: ../p")),
+        ("root.dag.tasks", _document({"../../a": _task()})),
+        ("components", _document({"a": _task("comp-../a")}, {"comp-../a": {"executorLabel": "exec-leaf"}})),
+        (
+            "components.comp-b.outputDefinitions",
+            _document(
+                {"a": _task("comp-b")},
+                {"comp-b": {"executorLabel": "exec-leaf", "outputDefinitions": {"artifacts": {"..": {}}}}},
+            ),
+        ),
+    ],
+)
+def test_a_name_that_leads_out_of_its_folder_is_refused(field, text):
+    told = _refusal(text)
+    assert told.startswith(f"{field} ")
+    assert "is a path, where a name is wanted" in told
+
+
 def test_a_component_that_contains_itself_is_refused():
     inner = {"comp-inner": {"dag": {"tasks": {"again": _task("comp-inner")}}}}
     told = _refusal(_document({"a": _task("comp-inner")}, inner))

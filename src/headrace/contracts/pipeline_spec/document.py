@@ -220,6 +220,8 @@ def _check(document: PipelineDocument) -> None:
             field="schemaVersion",
             remedy="Compile the pipeline with KFP 2.",
         )
+    _check_names(document, "pipelineInfo", [spec.pipeline_info.name])
+    _check_names(document, "components", spec.components)
     _check_component(document, "root", spec.root)
     for name, component in spec.components.items():
         _check_component(document, f"components.{name}", component)
@@ -229,7 +231,20 @@ def _check(document: PipelineDocument) -> None:
     _refuse_cycle(document, "components", contained, "contains itself")
 
 
+def _check_names(document: PipelineDocument, field: str, names: Iterable[str]) -> None:
+    """Files and folders are called by these, and lie where they belong."""
+    for name in names:
+        if "/" in name or name in (".", ".."):
+            raise DocumentError(
+                f'"{name}" is a path, where a name is wanted', file=document.file, field=field,
+                remedy="Compile the pipeline again.",
+            )  # fmt: skip
+
+
 def _check_component(document: PipelineDocument, path: str, component: Any) -> None:
+    outputs = component.output_definitions
+    _check_names(document, f"{path}.outputDefinitions", [*outputs.parameters, *outputs.artifacts])
+    _check_names(document, f"{path}.dag.tasks", component.dag.tasks)
     if component.WhichOneof("implementation") == "executor_label":
         if component.executor_label not in document.executors:
             raise _dangling(document, f"{path}.executorLabel", component.executor_label)
