@@ -8,6 +8,7 @@ import pytest
 from kfp import dsl
 
 from headrace.clock import SystemClock
+from headrace.processes import created
 from headrace.runs import transitions
 from headrace.runs.engine import Engine
 from headrace.store.artifacts import content
@@ -307,6 +308,24 @@ def one_after_the_other(lock: str) -> str:
 def test_what_a_task_has_locked_is_free_for_the_next(run, tmp_path):
     result = run(one_after_the_other, lock=str(tmp_path / "lock"))
     assert (result.state, result.outputs) == ("SUCCEEDED", {"Output": "locked"}), result.error
+
+
+@component
+def large() -> int:
+    import builtins
+    import os
+
+    builtins.kept = [bytearray(600) for _ in range(600_000)]
+    return os.getpid()
+
+
+@dsl.pipeline
+def ends_large() -> int:
+    return large().output
+
+
+def test_when_a_run_has_ended_its_tasks_have_too(run):
+    assert created(run(ends_large).outputs["Output"]) == 0.0
 
 
 @component

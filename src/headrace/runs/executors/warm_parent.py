@@ -10,8 +10,9 @@ It reads one JSON object a line on stdin and writes one a line on stdout:
 
 Both are taken away from what is imported: there file 0 is empty, and file 1 the same as stderr.
 
-The end of stdin ends the parent. Children are in sessions of their own and go on without it; each claims its
-directory as the first thing that it does and leaves `result.json` there as the last.
+The end of stdin ends the parent, once the children that have left their result are gone. The others are in sessions of
+their own and go on without it; each claims its directory as the first thing that it does and leaves `result.json` there
+as the last.
 
 It also runs in environments that hold kfp and psutil, and not Headrace: so it finds its one neighbour by its place.
 """
@@ -102,11 +103,12 @@ def main() -> None:
     processes.adopt_orphans()
     _say(answers, {"ready": os.getpid()})
     tasks: dict[int, str] = {}
+    leaving: set[int] = set()
     buffer = b""
     while True:
         readable, _, _ = select.select([requests, wakeup_read, done_read], [], [])
         if done_read in readable:
-            _hear(done_read, tasks, answers)
+            leaving = (leaving & tasks.keys()) | _hear(done_read, tasks, answers)
         if wakeup_read in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(wakeup_read, 4096)
@@ -114,6 +116,9 @@ def main() -> None:
         if requests in readable:
             data = os.read(requests, 1 << 20)
             if not data:
+                # Who starts the next run finds the memory of this one free.
+                for pid in leaving & tasks.keys():
+                    os.waitpid(pid, 0)
                 return
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
@@ -133,14 +138,17 @@ def _taken_over() -> tuple[int, int]:
     return requests, answers
 
 
-def _hear(done: int, tasks: dict[int, str], answers: int) -> None:
-    """Tell of the children that have left a result since the last time."""
+def _hear(done: int, tasks: dict[int, str], answers: int) -> set[int]:
+    """Tell of the children that have left a result since the last time, and return them."""
+    found = set()
     for line in os.read(done, 1 << 16).splitlines():
         # A component that writes to what it has not opened keeps nobody from hearing of its end: that is seen, too.
         with contextlib.suppress(ValueError, TypeError):
             pid, status = json.loads(line)
             if pid in tasks:
+                found.add(pid)
                 _say(answers, {"exited": pid, "status": status})
+    return found
 
 
 def _fork(request: dict[str, Any], own_descriptors: tuple[int, ...], done: int) -> int:
