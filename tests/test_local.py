@@ -359,6 +359,14 @@ def test_what_is_deleted_or_replaced_below_the_pipeline_root_is_still_in_the_cac
     assert third.path.startswith(str(folder / "local_outputs"))
 
 
+def test_what_was_written_into_below_the_pipeline_root_is_not_reused(folder):
+    headrace.local.init(quiet=True, enable_caching=True)
+    first = Path(copied(text="hello").output.path)
+    with first.open("a") as file:
+        file.write(" and more")
+    assert Path(copied(text="hello").output.path).read_text() == "hello"
+
+
 def test_outputs_are_copied_where_they_cannot_be_linked(folder, monkeypatch):
     def refused(*_):
         raise OSError(18, "Invalid cross-device link")

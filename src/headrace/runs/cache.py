@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.runs.model import ReadyTask
+from headrace.store.artifacts import content
 from headrace.store.database import Database
 
 
@@ -51,9 +52,19 @@ def find(database: Database, cache_key: str) -> str | None:
 
 
 def intact(outputs: str) -> bool:
-    """Whether the artifacts of a task's outputs (JSON) are still there, as far as they are on this machine."""
+    """Whether the artifacts of a task's outputs (JSON) are still there, as far as they are on this machine, and are as
+    large as they were: to digest them anew would take longer than many a task."""
     artifacts = json.loads(outputs).get("artifacts", {})
-    return all(not item["digest"] or Path(item["uri"]).exists() for items in artifacts.values() for item in items)
+    return all(_there(item) for items in artifacts.values() for item in items)
+
+
+def _there(artifact: Mapping[str, Any]) -> bool:
+    if not artifact["digest"]:
+        return True
+    try:
+        return bool(content.size(Path(artifact["uri"])) == artifact["bytes"])
+    except FileNotFoundError:
+        return False
 
 
 @dataclass(frozen=True)
