@@ -1,7 +1,7 @@
 """Run the KFP SDK's own tests of local execution with Headrace as the runner: `make conformance-sdk`.
 
-The tests come with the source package of kfp on PyPI. The two that look at the inside of the SDK's own runner, and not
-at what it gives, are named below with the reason; one runs an image, where docker or podman can.
+The tests come with the source package of kfp on PyPI. The one that looks at the inside of the SDK's own runner, and not
+at what it gives, is named below with the reason; another runs an image, where docker or podman can.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ TESTS = ("pipeline_orchestrator_test", "task_dispatcher_test", "importer_handler
 OF_THE_INSIDE: Mapping[str, str] = {
     "test_parallel_for_uses_iterator_policy_parallelism_limit": "replaces a class inside the SDK's own runner;"
     " tests/test_local.py has the same question for Headrace",
-    "test_all_logs": "wants the lines of the SDK's executor (its search for the component, its whole input) in a"
-    " task's output; what a task prints here is the author's, between the same lines of kfp.local",
 }
 IN_A_CONTAINER = "test_fstring_container_component"
 IMAGE = "alpine"

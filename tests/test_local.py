@@ -203,7 +203,11 @@ def test_a_component_is_called_as_a_function_and_what_it_prints_is_seen(capsys):
     task = add(a=1)
     assert (task.output, task.outputs) == (3, {"Output": 3})
     said = re.sub(r"\x1b\[\d+m|\d\d:\d\d:\d\d\.\d\d\d - |-{10,}\n", "", capsys.readouterr().out)
-    assert said == (
+    # What the SDK's executor says of itself, the input in many lines.
+    of_itself = r"    \[KFP Executor [^]]* INFO\]: (.*)\n"
+    words = ["Looking for component", "Loading KFP component", "Got executor_input:", "Wrote executor output file to"]
+    assert [line.startswith(word) for line, word in zip(re.findall(of_itself, said), words, strict=True)] == [True] * 4
+    assert re.sub(r"    \{\n.*?\n    \}\n", "", re.sub(of_itself, "", said), flags=re.DOTALL) == (
         "INFO - Executing task 'add'\nINFO - Streamed logs:\n\n    adding 1 and 2\n\n"
         "INFO - Task 'add' finished with status SUCCESS\nINFO - Task 'add' outputs:\n    Output: 3\n"
     )

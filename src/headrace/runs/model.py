@@ -104,7 +104,8 @@ class RunOptions:
     `oss_parity`: where the open source backend of KFP departs from the specification, depart with it.
     `pipeline_root`, `workspace`: folders for artifacts and for what tasks share, instead of those in the home.
     `artifacts_in_home`: `pipeline_root` is no more than what tasks are told by its placeholder.
-    `workdir`: where Python components work and import from, instead of in a folder of each attempt's own.
+    `workdir`: where Python components work and import from, instead of in a folder of each attempt's own; the SDK's
+    executor tells of itself then, as in kfp.local.
     """
 
     run_on_host: bool = False

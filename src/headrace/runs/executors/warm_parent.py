@@ -304,18 +304,26 @@ def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
     # As the SDK's own executor sets it up: what a component logs is seen, from INFO on.
     form = "[KFP Executor %(asctime)s %(levelname)s]: %(message)s"
     logging.basicConfig(stream=sys.stdout, format=form, level=logging.INFO, force=True)
+    # In the caller's folder it is as in kfp.local, which shows what that executor says of itself. Elsewhere this would
+    # stand between the author's words and who looks for them.
+    say = logging.info if request["workdir"] else logging.debug
+    name, file = request["function"], os.path.join(directory, CODE_FILE)
     try:
-        function = getattr(_module(directory, request["code"]), request["function"])
+        say("Looking for component `%s` in %s", name, file)
+        say('Loading KFP component "%s" from %s', name, file)
+        function = getattr(_module(directory, request["code"]), name)
+        say("Got executor_input:\n%s", json.dumps(request["input"], indent=4) if request["workdir"] else "")
         runner = executor.Executor(executor_input=request["input"], function_to_execute=function)
         # The SDK takes an empty list of artifacts for none at all.
         lists = request["input"]["inputs"]["artifacts"]
         runner.input_artifacts.update({name: [] for name, given in lists.items() if not given["artifacts"]})
         runner.execute()
+        say("Wrote executor output file to %s.", request["input"]["outputs"]["outputFile"])
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         return {"exit_code": code, "error": f"the component called sys.exit({error.code})" if code else ""}
     except BaseException as error:  # noqa: BLE001 - a component may raise anything
-        _print_from(os.path.join(directory, CODE_FILE), error)
+        _print_from(file, error)
         return {"exit_code": 1, "error": _one_line(error)}
     return {"exit_code": 0, "error": ""}
 
