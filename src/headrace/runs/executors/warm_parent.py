@@ -317,8 +317,8 @@ def _call(directory: str, request: dict[str, Any]) -> dict[str, Any]:
         # The SDK takes an empty list of artifacts for none at all.
         lists = request["input"]["inputs"]["artifacts"]
         runner.input_artifacts.update({name: [] for name, given in lists.items() if not given["artifacts"]})
-        runner.execute()
-        say("Wrote executor output file to %s.", request["input"]["outputs"]["outputFile"])
+        written = runner.execute()
+        say(f"Wrote executor output file to {written}." if written else "Did not write output file.")
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
         return {"exit_code": code, "error": f"the component called sys.exit({error.code})" if code else ""}
